@@ -1,0 +1,104 @@
+//! The command line, with its defaults.
+
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+use crate::draw::Workload;
+
+/// Measures cloakroom beside its peers.
+#[derive(Parser)]
+#[command(name = "cargo compare")]
+pub struct Cli {
+    /// What to measure.
+    pub section: Section,
+    /// Sessions in the store [default: per section].
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500_000_000))]
+    sessions: Option<u32>,
+    /// Thread counts, separated by commas (lookup, hot, mix).
+    #[arg(long, value_delimiter = ',', default_value = "1,2",
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: Vec<u16>,
+    /// Interleaved runs of each contender in each cell; fewer than 5 are only a smoke test.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    runs: u16,
+    /// Length of one timed run (lookup, hot, mix).
+    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
+    seconds: f64,
+    /// Only this workload (lookup).
+    #[arg(long)]
+    pub workload: Option<Workload>,
+    /// Only the contenders whose name begins so; several separated by commas.
+    #[arg(long = "contender", value_name = "NAME", value_delimiter = ',')]
+    only: Vec<String>,
+    /// One JSON object a line instead of tables.
+    #[arg(long)]
+    pub json: bool,
+    /// Shard count of `dashmap-ahash` in a child process of `memory`.
+    #[arg(long, hide = true, default_value_t = 1024)]
+    pub shards: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Section {
+    /// Lookups back to back, uniform and zipf; one lookup alone.
+    Lookup,
+    /// One session looked up by every thread.
+    Hot,
+    /// 95 % reads, 4 % replacements, 1 % create and end; zipf.
+    Mix,
+    /// From an empty store upwards while another thread looks up.
+    Growth,
+    /// Sessions that expire together while another thread looks up others.
+    Expiry,
+    /// Resident bytes per session beyond the data, in fresh processes.
+    Memory,
+    /// Every section in turn.
+    All,
+    #[value(hide = true)]
+    MemoryChild,
+}
+
+impl Section {
+    pub const EVERY: [Section; 6] = [
+        Section::Lookup,
+        Section::Hot,
+        Section::Mix,
+        Section::Growth,
+        Section::Expiry,
+        Section::Memory,
+    ];
+}
+
+impl Cli {
+    /// The session counts to measure: the one asked for, else the section's own.
+    pub fn sessions(&self, default: &[usize]) -> Vec<usize> {
+        match self.sessions {
+            Some(count) => vec![count as usize],
+            None => default.to_vec(),
+        }
+    }
+
+    pub fn threads(&self) -> impl Iterator<Item = usize> + '_ {
+        self.threads.iter().map(|&count| usize::from(count))
+    }
+
+    pub fn runs(&self) -> usize {
+        usize::from(self.runs)
+    }
+
+    pub fn run_time(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    pub fn admits(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|start| name.starts_with(start.as_str()))
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.001..=3600.0).contains(&value) => Ok(value),
+        _ => Err("expected seconds between 0.001 and 3600".into()),
+    }
+}

@@ -1,0 +1,46 @@
+//! Side-by-side measurements: every contender in one process, run by run in turn.
+
+mod cli;
+mod contender;
+mod draw;
+mod interleave;
+mod latency;
+mod machine;
+mod measure;
+mod report;
+mod section;
+mod shards;
+
+use clap::Parser;
+use cli::{Cli, Section};
+use report::Report;
+
+fn main() {
+    let cli = Cli::parse();
+    if !contender::any_admitted(&cli) {
+        eprintln!("no contender's name begins so");
+        std::process::exit(2);
+    }
+    if let Section::MemoryChild = cli.section {
+        section::memory::child(&cli);
+        return;
+    }
+    let mut report = Report::new(cli.json);
+    report.machine();
+    let chosen = match cli.section {
+        Section::All => &Section::EVERY[..],
+        ref one => std::slice::from_ref(one),
+    };
+    for section in chosen {
+        match section {
+            Section::Lookup => section::lookup::run(&cli, &mut report),
+            Section::Hot => section::hot::run(&cli, &mut report),
+            Section::Mix => section::mix::run(&cli, &mut report),
+            Section::Growth => section::growth::run(&cli, &mut report),
+            Section::Expiry => section::expiry::run(&cli, &mut report),
+            Section::Memory => section::memory::run(&cli, &mut report),
+            Section::All | Section::MemoryChild => unreachable!("not a section by itself"),
+        }
+    }
+    report.finish();
+}

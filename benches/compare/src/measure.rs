@@ -1,0 +1,127 @@
+//! The measured loops over lookups.
+
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::contender::{Contender, Setup};
+use crate::draw::{Random, value};
+
+/// Operations between two looks at the stop flag.
+pub const BATCH: usize = 1024;
+
+const WARM_BATCHES: usize = 16;
+
+/// A store with its sessions, and their keys by index.
+pub struct Filled<C: Contender> {
+    pub store: C,
+    pub keys: Vec<C::Key>,
+}
+
+impl<C: Contender> Filled<C> {
+    pub fn new(setup: &Setup) -> Filled<C> {
+        let store = C::open(setup);
+        let mut random = Random::new(0xF111);
+        let mut value = value(&mut random);
+        let mut keys = Vec::with_capacity(setup.sessions);
+        for _ in 0..setup.sessions {
+            value[..8].copy_from_slice(&random.next().to_le_bytes());
+            keys.push(store.create(random.next_key(), &value));
+        }
+        store.settle();
+        Filled { store, keys }
+    }
+
+    /// Lookups back to back by one thread per sequence, in millions a second.
+    pub fn lookups_mops(&self, sequences: &[Vec<u32>], time: Duration) -> f64 {
+        let rates = on_each(sequences, time, |sequence, stop| {
+            let batches = || sequence.chunks_exact(BATCH).cycle();
+            for batch in batches().take(WARM_BATCHES) {
+                black_box(self.read_batch(batch));
+            }
+            stop.begin();
+            let start = Instant::now();
+            let mut done = 0;
+            for batch in batches() {
+                black_box(self.read_batch(batch));
+                done += BATCH;
+                if stop.requested() {
+                    break;
+                }
+            }
+            done as f64 / start.elapsed().as_secs_f64()
+        });
+        rates.iter().sum::<f64>() / 1e6
+    }
+
+    #[inline(always)]
+    fn read_batch(&self, batch: &[u32]) -> u64 {
+        let mut sum = 0u64;
+        for &index in batch {
+            sum = sum.wrapping_add(self.store.read(self.keys[index as usize]));
+        }
+        sum
+    }
+
+    /// Mean time of a lookup whose key depends on the last one's answer.
+    pub fn alone_ns(&self, sequence: &[u32], time: Duration) -> f64 {
+        // The keys are laid out in the order of use, so that fetching a key misses no cache:
+        // what is timed is the store alone.
+        let chain: Vec<C::Key> = sequence.iter().map(|&i| self.keys[i as usize]).collect();
+        let mut at = 0;
+        let start = Instant::now();
+        let mut done = 0;
+        let mut answer = 0;
+        while done == 0 || start.elapsed() < time {
+            for _ in 0..BATCH {
+                answer = self.store.read(chain[at]);
+                // One or two keys on, as the answer says.
+                at += 1 + (answer & 1) as usize;
+                if at >= chain.len() {
+                    at = 0;
+                }
+            }
+            done += BATCH;
+        }
+        black_box(answer);
+        start.elapsed().as_nanos() as f64 / done as f64
+    }
+}
+
+/// The beginning and the end that all threads of a run share.
+pub struct Span {
+    start: Barrier,
+    stop: AtomicBool,
+}
+
+impl Span {
+    pub fn begin(&self) {
+        self.start.wait();
+    }
+
+    /// Relaxed: the flag orders nothing, the threads are joined afterwards.
+    #[inline(always)]
+    pub fn requested(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// Runs `work` for each item on a thread of its own; each must call `begin` once and return soon
+/// after a stop is requested.
+pub fn on_each<T: Sync, R: Send>(
+    items: &[T],
+    time: Duration,
+    work: impl Fn(&T, &Span) -> R + Sync,
+) -> Vec<R> {
+    let span = Span { start: Barrier::new(items.len() + 1), stop: AtomicBool::new(false) };
+    std::thread::scope(|scope| {
+        let (work, span) = (&work, &span);
+        let spawn = |item| scope.spawn(move || work(item, span));
+        let threads: Vec<_> = items.iter().map(spawn).collect();
+        span.begin();
+        std::thread::sleep(time);
+        span.stop.store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().expect("no contender panics")).collect()
+    })
+}

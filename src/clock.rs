@@ -1,0 +1,353 @@
+//! The two clocks: the one that counts suspend, by which sessions expire, beside the wall clock,
+//! which is only ever shown.
+//!
+//! Time is counted in nanoseconds since the clock's start wherever something is written. Lookups
+//! take no system call: they load one word that holds the present [`Tick`]. For the system's
+//! clock a thread of its own keeps that word (never the expiry thread), 50 ms ahead, so that a
+//! lookup is not late even when the thread is woken late. A tick is 50 ms, half of the promised
+//! resolution of 100 ms: rounding down takes one half, the lead takes the other.
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime};
+
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::{Arc, Mutex, lock};
+
+/// A point in time, in units of [`TICK`] since the clock's start.
+///
+/// 32 bits of 50 ms reach 6.8 years of uptime. Then the clock stands still at [`Tick::LAST`] and
+/// every session with a finite deadline counts as expired: time never wraps.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Tick(pub(crate) u32);
+
+/// The length of a tick.
+pub(crate) const TICK: Duration = Duration::from_nanos(TICK_NANOS);
+const TICK_NANOS: u64 = 50_000_000;
+
+impl Tick {
+    /// A deadline that never comes.
+    pub(crate) const NEVER: Tick = Tick(u32::MAX);
+    /// The last tick that a clock shows.
+    pub(crate) const LAST: Tick = Tick(u32::MAX - 1);
+    /// The first tick that a clock shows: smaller deadlines have a meaning of their own.
+    pub(crate) const FIRST: Tick = Tick(16);
+
+    /// The tick that is running at `nanos`.
+    pub(crate) fn at(nanos: Nanos) -> Tick {
+        let ticks = nanos.0 / TICK_NANOS + u64::from(Tick::FIRST.0);
+        Tick(u32::try_from(ticks).unwrap_or(u32::MAX).min(Tick::LAST.0))
+    }
+
+    /// The tick in which a deadline `after` later falls, rounded down. [`Tick::NEVER`] for times
+    /// of 584 years and more; the last tick for those that are only beyond the clock's reach.
+    pub(crate) fn deadline(from: Nanos, after: Duration) -> Tick {
+        let Ok(after) = u64::try_from(after.as_nanos()) else { return Tick::NEVER };
+        let ticks = from.0.saturating_add(after) / TICK_NANOS + u64::from(Tick::FIRST.0);
+        Tick(u32::try_from(ticks).unwrap_or(u32::MAX).min(Tick::LAST.0))
+    }
+
+    /// Whether this time is a number of ticks.
+    pub(crate) fn divides(time: Duration) -> bool {
+        time.as_nanos().is_multiple_of(u128::from(TICK_NANOS))
+    }
+
+    /// The time at which this tick begins.
+    pub(crate) fn start(self) -> Nanos {
+        Nanos(u64::from(self.0.saturating_sub(Tick::FIRST.0)) * TICK_NANOS)
+    }
+}
+
+/// Nanoseconds since the clock's start.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Nanos(pub(crate) u64);
+
+impl Nanos {
+    pub(crate) fn since(self, earlier: Nanos) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// A clock that only moves when it is told to, for the tests of those who use the store.
+///
+/// # Examples
+/// ```
+/// use std::time::Duration;
+/// use cloakroom::{Attributes, ManualClock, Missing, Reason, Store};
+///
+/// let clock = ManualClock::new();
+/// let store: Store =
+///     Store::builder().idle_timeout(Duration::from_secs(60)).clock(&clock).in_memory()?;
+/// let id = store.create(Attributes::new())?.id();
+/// clock.advance(Duration::from_secs(59));
+/// assert!(store.peek(id, |_| ()).is_ok());
+/// clock.advance(Duration::from_secs(1));
+/// assert_eq!(store.peek(id, |_| ()), Err(Missing::Ended(Reason::Expired)));
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ManualClock {
+    shared: Arc<Manual>,
+}
+
+struct Manual {
+    nanos: AtomicU64,
+    tick: Arc<AtomicU32>,
+}
+
+impl ManualClock {
+    /// A clock that shows zero.
+    pub fn new() -> ManualClock {
+        ManualClock {
+            shared: Arc::new(Manual {
+                nanos: AtomicU64::new(0),
+                tick: Arc::new(AtomicU32::new(Tick::FIRST.0)),
+            }),
+        }
+    }
+
+    /// Moves the clock on. Lookups that begin after this call see the new time. It saturates
+    /// after 584 years.
+    pub fn advance(&self, by: Duration) {
+        let by = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX);
+        // AcqRel and Release: who sees the new time also sees what was done before it moved.
+        let mut now = self.shared.nanos.load(Ordering::Acquire);
+        loop {
+            let next = now.saturating_add(by);
+            match self.shared.nanos.compare_exchange(now, next, Ordering::AcqRel, Ordering::Acquire)
+            {
+                Ok(_) => {
+                    self.shared.tick.fetch_max(Tick::at(Nanos(next)).0, Ordering::AcqRel);
+                    return;
+                }
+                Err(changed) => now = changed,
+            }
+        }
+    }
+
+    /// What the clock shows.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.shared.nanos.load(Ordering::Acquire))
+    }
+}
+
+impl Default for ManualClock {
+    fn default() -> ManualClock {
+        ManualClock::new()
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ManualClock").field(&self.now()).finish()
+    }
+}
+
+/// The clock of one store.
+#[derive(Clone)]
+pub(crate) struct Clock {
+    /// Holds the present tick, for lookups.
+    word: Arc<AtomicU32>,
+    source: Source,
+}
+
+#[derive(Clone)]
+enum Source {
+    /// Keeps the ticker going.
+    System(#[allow(dead_code, reason = "held, not used")] Arc<Ticker>),
+    Manual(ManualClock),
+}
+
+impl Clock {
+    /// The system's clock, shared by all stores of the process in this generation.
+    pub(crate) fn system(generation: u32) -> std::io::Result<Clock> {
+        let source = Source::System(Ticker::shared(generation)?);
+        Ok(Clock { word: Arc::clone(system_word(generation)), source })
+    }
+
+    /// A clock that somebody moves by hand.
+    pub(crate) fn manual(clock: &ManualClock) -> Clock {
+        Clock { word: Arc::clone(&clock.shared.tick), source: Source::Manual(clock.clone()) }
+    }
+
+    /// The word that holds the present tick, for lookups.
+    #[inline(always)]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
+    /// The exact time.
+    pub(crate) fn now(&self) -> Nanos {
+        match &self.source {
+            Source::System(_) => system_now(),
+            Source::Manual(manual) => Nanos(manual.shared.nanos.load(Ordering::Acquire)),
+        }
+    }
+
+    /// The wall-clock time that belongs to a time of this clock, for showing to people.
+    #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
+    pub(crate) fn wall(&self, at: Nanos) -> SystemTime {
+        match &self.source {
+            Source::System(_) => {
+                let (now, age) = (SystemTime::now(), self.now().since(at));
+                now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
+            }
+            Source::Manual(_) => SystemTime::UNIX_EPOCH
+                .checked_add(Duration::from_nanos(at.0))
+                .unwrap_or(SystemTime::UNIX_EPOCH),
+        }
+    }
+}
+
+/// Forks of forks that are told apart.
+const GENERATION_COUNT: usize = 16;
+
+/// The words of the system's clock, by the generation of the process. Static, so that
+/// [`stop_in_child`] reaches them after a fork.
+static SYSTEM_WORDS: [OnceLock<Arc<AtomicU32>>; GENERATION_COUNT] =
+    [const { OnceLock::new() }; GENERATION_COUNT];
+
+fn system_word(generation: u32) -> &'static Arc<AtomicU32> {
+    SYSTEM_WORDS[generation as usize % GENERATION_COUNT]
+        .get_or_init(|| Arc::new(AtomicU32::new(Tick::FIRST.0)))
+}
+
+/// Keeps the word of the system's clock.
+pub(crate) struct Ticker {
+    generation: u32,
+    stop: Mutex<Option<std::thread::Thread>>,
+}
+
+/// In the child of a fork no ticker of the parent runs: ends its time, so that no lookup in the
+/// child takes a session for live that may have expired, or ended in the parent. Called from a fork
+/// handler: it may do nothing but store.
+#[cfg_attr(cloakroom_shuttle, allow(dead_code, reason = "nothing forks there"))]
+pub(crate) fn stop_in_child(generation: u32) {
+    if let Some(word) = SYSTEM_WORDS[generation as usize % GENERATION_COUNT].get() {
+        word.store(u32::MAX, Ordering::Relaxed);
+    }
+}
+
+/// How far the word is ahead of the time.
+const LEAD_NANOS: u64 = TICK_NANOS;
+
+impl Ticker {
+    fn shared(generation: u32) -> std::io::Result<Arc<Ticker>> {
+        static SHARED: OnceLock<std::sync::Mutex<std::sync::Weak<Ticker>>> = OnceLock::new();
+        let mut shared = SHARED
+            .get_or_init(Default::default)
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(ticker) = shared.upgrade().filter(|old| old.generation == generation) {
+            return Ok(ticker);
+        }
+        let ticker = Arc::new(Ticker { generation, stop: Mutex::new(None) });
+        publish(generation);
+        let weak = Arc::downgrade(&ticker);
+        let thread =
+            std::thread::Builder::new().name("cloakroom-clock".into()).spawn(move || {
+                loop {
+                    let Some(ticker) = weak.upgrade() else { return };
+                    let wait = publish(generation);
+                    drop(ticker);
+                    std::thread::park_timeout(wait);
+                }
+            })?;
+        *lock(&ticker.stop) = Some(thread.thread().clone());
+        *shared = Arc::downgrade(&ticker);
+        Ok(ticker)
+    }
+}
+
+/// The system clock's exact time, since the first store of the process was opened.
+fn system_now() -> Nanos {
+    static START: OnceLock<u64> = OnceLock::new();
+    let now = boot_nanos();
+    Nanos(now.saturating_sub(*START.get_or_init(|| now)))
+}
+
+/// Sets the system clock's word; returns how long until the next tick.
+fn publish(generation: u32) -> Duration {
+    let ahead = system_now().0.saturating_add(LEAD_NANOS);
+    // Relaxed: the word orders no other memory. It never goes back, whatever the system's clock
+    // does.
+    system_word(generation).fetch_max(Tick::at(Nanos(ahead)).0, Ordering::Relaxed);
+    Duration::from_nanos(TICK_NANOS - ahead % TICK_NANOS)
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        if let Some(thread) = lock(&self.stop).take() {
+            thread.unpark();
+        }
+    }
+}
+
+/// Nanoseconds since boot, with the time spent suspended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn boot_nanos() -> u64 {
+    clock_nanos(rustix::time::ClockId::Boottime)
+}
+
+/// `CLOCK_MONOTONIC` counts suspend on Apple's systems; on the other Unixes nothing better exists.
+#[cfg(all(unix, not(any(target_os = "linux", target_os = "android"))))]
+fn boot_nanos() -> u64 {
+    clock_nanos(rustix::time::ClockId::Monotonic)
+}
+
+#[cfg(unix)]
+fn clock_nanos(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
+    // Never negative for these clocks; 584 years of uptime fit.
+    (time.tv_sec as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec as u64)
+}
+
+#[cfg(not(unix))]
+#[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
+fn boot_nanos() -> u64 {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    let since = START.get_or_init(std::time::Instant::now).elapsed();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_round_down_and_saturate() {
+        let from = Nanos(0);
+        assert_eq!(Tick::deadline(from, Duration::ZERO), Tick::FIRST);
+        assert_eq!(Tick::deadline(from, Duration::from_nanos(1)), Tick::FIRST);
+        assert_eq!(Tick::deadline(from, TICK).0, Tick::FIRST.0 + 1);
+        assert_eq!(Tick::deadline(from, TICK * 2 - Duration::from_nanos(1)).0, Tick::FIRST.0 + 1);
+        assert_eq!(Tick::deadline(from, Duration::MAX), Tick::NEVER);
+        assert_eq!(Tick::deadline(from, Duration::from_secs(100 * 31_557_600)), Tick::LAST);
+        assert_eq!(Tick::deadline(Nanos(u64::MAX), Duration::MAX), Tick::NEVER);
+        assert_eq!(Tick::at(Nanos(u64::MAX)), Tick::LAST);
+        assert!(Tick::LAST < Tick::NEVER);
+    }
+
+    #[test]
+    fn manual_clock_moves_only_forward() {
+        let clock = ManualClock::new();
+        clock.advance(Duration::from_secs(1));
+        assert_eq!(clock.now(), Duration::from_secs(1));
+        clock.advance(Duration::MAX);
+        let end = clock.now();
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now(), end);
+        assert_eq!(clock.shared.tick.load(Ordering::Relaxed), Tick::LAST.0);
+    }
+
+    #[test]
+    fn system_word_is_never_behind() {
+        let clock = Clock::system(0).unwrap();
+        for _ in 0..20 {
+            let exact = Tick::at(clock.now());
+            let word = clock.word().load(Ordering::Relaxed);
+            assert!(word >= exact.0, "word {word} is behind {exact:?}");
+            std::thread::sleep(Duration::from_millis(7));
+        }
+    }
+}

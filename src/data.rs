@@ -1,0 +1,137 @@
+//! What a session may hold: any type that rkyv archives on its low-level API.
+
+use std::cell::Cell;
+
+use rkyv::api::low::{LowDeserializer, LowSerializer, LowValidator};
+use rkyv::bytecheck::CheckBytes;
+use rkyv::rancor;
+use rkyv::ser::allocator::{Arena, ArenaHandle};
+use rkyv::util::AlignedVec;
+use rkyv::{Archive, Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// Anything that a [`Store`](crate::Store) can hold: implemented for every type that derives rkyv's
+/// three traits and needs no shared pointers.
+///
+/// The bounds are those of rkyv's low-level API, so a type with an `Rc`, `Arc` or `Weak` inside
+/// does not compile: validating shared pointers is where rkyv's advisories of 2026 are.
+///
+/// Readers get the archived form, `&S::Archived`, without a copy. A map inside a session is better
+/// a `Vec` or a `BTreeMap` than a `HashMap`: rkyv's archived hash map uses a hash without a key,
+/// which whoever chooses the keys can attack.
+///
+/// # Examples
+/// ```
+/// use cloakroom::Store;
+///
+/// #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// struct Cart {
+///     user: String,
+///     items: Vec<u32>,
+/// }
+///
+/// let store: Store<Cart> = Store::builder().in_memory()?;
+/// let id = store.create(Cart { user: "alice".into(), items: vec![7] })?.id();
+/// store.update(id, |cart| cart.items.push(11))?;
+/// let count = store.read(id, |cart| cart.items.len())?;
+/// assert_eq!(count, 2);
+/// # Ok::<(), cloakroom::Error>(())
+/// ```
+///
+/// Shared pointers are refused by the compiler:
+/// ```compile_fail
+/// #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// struct Shared {
+///     name: std::rc::Rc<String>,
+/// }
+/// let store: cloakroom::Store<Shared> = cloakroom::Store::builder().in_memory().unwrap();
+/// ```
+pub trait SessionData:
+    Sized
+    + Archive<
+        Archived: Deserialize<Self, LowDeserializer<rancor::Error>>
+                      + for<'a> CheckBytes<LowValidator<'a, rancor::Error>>
+                      + Send
+                      + Sync,
+    > + for<'a> Serialize<LowSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>
+    + 'static
+{
+}
+
+impl<S> SessionData for S where
+    S: Archive<
+            Archived: Deserialize<S, LowDeserializer<rancor::Error>>
+                          + for<'a> CheckBytes<LowValidator<'a, rancor::Error>>
+                          + Send
+                          + Sync,
+        > + for<'a> Serialize<LowSerializer<AlignedVec, ArenaHandle<'a>, rancor::Error>>
+        + 'static
+{
+}
+
+/// Where data begins in a record, seen from the last multiple of 16 before it.
+pub(crate) const DATA_OFFSET: usize = 8;
+
+thread_local! {
+    /// What the last [`Encoded`] of this thread left behind.
+    static SCRATCH: Cell<Option<Scratch>> = const { Cell::new(None) };
+}
+
+/// A buffer larger than this is not kept for the next use.
+const BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// What archiving needs. Our own, and not rkyv's thread-local arena, which panics in the
+/// thread-local destructors of others.
+#[derive(Default)]
+struct Scratch {
+    bytes: AlignedVec,
+    arena: Arena,
+}
+
+/// The bytes of a record's data.
+pub(crate) struct Encoded {
+    scratch: Scratch,
+}
+
+impl Encoded {
+    pub(crate) fn data(&self) -> &[u8] {
+        self.scratch.bytes.get(DATA_OFFSET..).unwrap_or_default()
+    }
+}
+
+impl Drop for Encoded {
+    fn drop(&mut self) {
+        if self.scratch.bytes.capacity() <= BUFFER_BYTES_MAX {
+            let scratch = std::mem::take(&mut self.scratch);
+            let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
+        }
+    }
+}
+
+/// The bytes of a record that holds this data.
+///
+/// # Errors
+/// [`Error::Encode`] when rkyv cannot archive the value.
+pub(crate) fn encode<S: SessionData>(data: &S) -> Result<Encoded> {
+    const { assert!(align_of::<S::Archived>() <= 16, "archived data is aligned to 16 at most") };
+    let kept = SCRATCH.try_with(Cell::take).ok().flatten();
+    let Scratch { mut bytes, mut arena } = kept.unwrap_or_default();
+    bytes.clear();
+    // The writer's positions are then those in the record, from a multiple of 16 on, so that
+    // whatever rkyv aligns in the buffer is aligned in the record.
+    bytes.extend_from_slice(&[0; DATA_OFFSET]);
+    let bytes =
+        rkyv::api::low::to_bytes_in_with_alloc::<_, _, rancor::Error>(data, bytes, arena.acquire())
+            .map_err(|error| Error::Encode(error.to_string()))?;
+    Ok(Encoded { scratch: Scratch { bytes, arena } })
+}
+
+/// The value that an archive holds.
+///
+/// # Errors
+/// [`Error::Encode`] when the type's own deserialization fails.
+pub(crate) fn decode<S: SessionData>(archived: &S::Archived) -> Result<S> {
+    rkyv::api::low::deserialize::<S, rancor::Error>(archived)
+        .map_err(|error| Error::Encode(error.to_string()))
+}

@@ -1,0 +1,59 @@
+//! The expiry thread: ends what is due, in bounded batches, and gives memory back.
+
+use crate::clock::TICK;
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::sessions::Sessions;
+use crate::sync::Arc;
+
+/// Looks for memory that can go back to the system once in so many rounds.
+const TRIM_EVERY: u32 = 20;
+
+/// A thread that can be told to stop.
+pub(crate) struct ExpiryThread {
+    thread: Option<std::thread::JoinHandle<()>>,
+    generation: u32,
+}
+
+impl ExpiryThread {
+    /// Starts to expire the sessions of a store, for as long as it exists.
+    ///
+    /// The thread holds the store only while it works on a batch.
+    pub(crate) fn start(sessions: &Arc<Sessions>) -> Result<ExpiryThread> {
+        let store = Arc::downgrade(sessions);
+        let run = move || {
+            let mut round = 0_u32;
+            loop {
+                std::thread::park_timeout(TICK);
+                let Some(sessions) = store.upgrade() else { return };
+                round = round.wrapping_add(1);
+                sessions.expire_due();
+                sessions.free_retired();
+                if round.is_multiple_of(TRIM_EVERY) {
+                    sessions.common.table.pool.trim();
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("cloakroom-expiry".into())
+            .spawn(run)
+            .map_err(Error::Thread)?;
+        Ok(ExpiryThread { thread: Some(thread), generation: fork::generation() })
+    }
+
+    /// Wakes the thread, which stops if its store is gone, and waits for that; not if it is the
+    /// caller.
+    pub(crate) fn stop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.generation != fork::generation() {
+            // The thread is the parent's.
+            std::mem::forget(thread);
+            return;
+        }
+        thread.thread().unpark();
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! An embedded session store: it keeps the sessions of a server in the server's own process.
+//!
+//! You hand your coat in and get a token; you show the token and get your coat. A lookup takes no
+//! lock and costs nanoseconds; sessions expire by themselves, exact to a tick; a logout stays a
+//! logout.
+//!
+//! ```
+//! use std::time::Duration;
+//! use cloakroom::{Attributes, Missing, Reason, Store};
+//!
+//! let store: Store = Store::builder()
+//!     .idle_timeout(Duration::from_secs(30 * 60))
+//!     .lifetime(Duration::from_secs(12 * 60 * 60))
+//!     .in_memory()?;
+//!
+//! // The first write of a visitor makes a session. Send `token.expose()` as a cookie.
+//! let token = store.create(Attributes::from([("cart", 1.into())]))?;
+//!
+//! // A request came with the cookie: look the session up, without a lock and without a copy.
+//! let id = store.find(&token.expose())?;
+//! let cart = store.read(id, |s| s.get_i64("cart"))?;
+//! assert_eq!(cart, Some(1));
+//!
+//! // Change it in one atomic step.
+//! store.update(id, |s| { s.set("cart", 1 + s.get_i64("cart").unwrap_or(0)); })?;
+//!
+//! // The visitor logs in: another token, so that nobody can have planted it; the old one is dead.
+//! let token = store.login(id, "alice", "Firefox on Linux")?;
+//! assert_eq!(store.get(token.id())?.get_i64("cart"), Some(2));
+//!
+//! store.end(token.id(), Reason::LoggedOut)?;
+//! assert_eq!(store.touch(token.id()), Err(Missing::Ended(Reason::LoggedOut)));
+//! # Ok::<(), cloakroom::Error>(())
+//! ```
+//!
+//! # Tokens and ids
+//! A [`Token`] is the secret that the client holds: 256 bits from the operating system. The store
+//! and everything that it prints know only its digest, the [`SessionId`], with which nobody can
+//! open a session. [`Store::find`] leads from one to the other.
+//!
+//! # Data
+//! [`Attributes`] is the hash-like session of the web frameworks. Any other type that derives
+//! rkyv's traits will do as well ([`SessionData`]), such as a struct of one's own: its fields are
+//! then read where they lie, without decoding.
+//!
+//! # Reading and writing
+//! | call | sees | locks | counts as activity |
+//! |---|---|---|---|
+//! | [`read`](Store::read) | a view, for the length of a closure | nothing | yes |
+//! | [`get`](Store::get) | a copy that may be kept, also over an `.await` | nothing | yes |
+//! | [`peek`](Store::peek), [`info`](Store::info) | the same, or what is not data | nothing | no |
+//! | [`touch`](Store::touch) | nothing | nothing | yes |
+//! | [`update`](Store::update) | the newest data, to change it | its shard, all the while | yes |
+//! | [`replace_if`](Store::replace_if) | a version seen before | its shard, shortly | yes |
+//! | [`patch`](Store::patch) | single keys seen before | its shard, shortly | yes |
+//!
+//! Every method is synchronous and may be called from async code: none waits for I/O.
+//!
+//! # Lifetime
+//! A session expires at the earlier of *last seen + idle timeout* and *authenticated + lifetime*,
+//! by a clock that counts suspend. Every lookup checks that itself, so an expired session is never
+//! returned, however late the expiry thread is. Times are exact to one tick of 100 ms, on the early
+//! side. [`ManualClock`] moves time in tests.
+//!
+//! # Ends
+//! [`end`](Store::end), [`end_owner`](Store::end_owner) (log out everywhere else),
+//! [`rotate`](Store::rotate), expiry: when the call returns no thread can read, write or revive the
+//! session, not even one that began before. For two minutes the store remembers the [`Reason`].
+//! [`watch`](Store::watch) is a future for sockets that have to close then;
+//! [`events`](Store::events) tells everything.
+//!
+//! # Limits
+//! [`Builder`] lists every limit. On a server that strangers can reach, set
+//! [`bytes_max`](Builder::bytes_max) or [`sessions_max`](Builder::sessions_max): anonymous sessions
+//! then have a share of their own, and can never push out an authenticated one.
+//!
+//! # What it is not
+//! Not a cache: it never drops a live session to make room unless told so. Not a database. Not a
+//! cluster: one process holds the sessions. And nothing survives that process yet.
+//!
+//! # Features
+//! | feature | default | gives | costs |
+//! |---|---|---|---|
+//! | `serde` | off | serde's traits for [`SessionId`], [`Attributes`], [`Value`] | serde |
+//! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
+
+mod activity;
+mod attributes;
+mod bucket;
+mod budget;
+mod clock;
+mod data;
+mod error;
+mod events;
+mod expiry;
+mod fork;
+mod life;
+mod memory;
+mod options;
+mod owner;
+mod reclaim;
+mod record;
+mod session;
+mod sessions;
+mod shard;
+mod stats;
+mod store;
+mod sync;
+mod table;
+mod timeouts;
+mod token;
+mod version;
+mod watch;
+mod wheel;
+
+#[cfg(feature = "json")]
+pub use attributes::JsonError;
+pub use attributes::{ArchivedAttributes, ArchivedValue, Attributes, Changes, ConflictKey, Value};
+pub use clock::ManualClock;
+pub use data::SessionData;
+pub use error::{Error, Limit, Malformed, Missing, Reason, Result};
+pub use events::{Event, Events};
+pub use memory::Memory;
+pub use options::{Builder, CreateOptions, OwnerLimit, WhenFull};
+pub use session::{Info, Session};
+pub use stats::Stats;
+pub use store::{Cursor, Except, Page, Store};
+pub use token::{SessionId, Token};
+pub use version::Version;
+pub use watch::Watch;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,322 @@
+//! Spans: aligned blocks that hold records of one size class, grouped in arenas.
+//!
+//! ```text
+//! offset  0        64       64 + slot                bump                      span_bytes
+//!         +--------+--------+--------+-- ... --+-----+------------------------+
+//!         | header | record |  free  |         |     | never used, untouched  |
+//!         +--------+--------+--------+-- ... --+-----+------------------------+
+//!
+//! header  0  next      8  link in the arena's list of the class
+//!         8  previous  8
+//!        16  free      4  offset of the first free record; 0 = none
+//!        20  bump      4  offset of the first never used record
+//!        24  live      4  records handed out
+//!        28  capacity  4  constant from here on
+//!        32  slot      4
+//!        36  class     4  index
+//!        40  arena     4  index
+//!        44  bytes     4  of the span
+//!
+//! free record  0  next free offset  4, then 0xDD if `POISON`
+//! ```
+//! A span is in one of three places: `partial` list (0 < live < capacity), `spare` (live = 0, at
+//! most one of a class in an arena), or no list (live = capacity). The header of a record is found
+//! by masking its address, as spans are aligned to their size and the size follows from the class.
+//!
+//! All but the constants is guarded by the lock of the span's arena. The constants are written
+//! before a record of the span is handed out, so whoever holds a record may read them unlocked.
+#![allow(unsafe_code, reason = "headers and free lists live inside raw blocks")]
+
+use super::class::{self, Class, HEADER_BYTES};
+use std::cell::Cell;
+use std::mem::offset_of;
+use std::ptr::NonNull;
+
+/// Whether freed records are overwritten, so that use after free shows.
+pub(super) const POISON: bool = cfg!(any(test, debug_assertions, cloakroom_poison));
+const POISON_BYTE: u8 = 0xDD;
+/// The free list link at the start of a free record, which poison leaves alone.
+const LINK_BYTES: usize = size_of::<u32>();
+/// Longer spans go back when they run empty instead of becoming the spare.
+const SPARE_BYTES_MAX: usize = 64 << 10;
+
+type Link = Option<NonNull<Header>>;
+
+#[repr(C, align(64))]
+struct Header {
+    next: Cell<Link>,
+    previous: Cell<Link>,
+    free: Cell<u32>,
+    bump: Cell<u32>,
+    live: Cell<u32>,
+    capacity: u32,
+    slot: u32,
+    class: u32,
+    arena: u32,
+    bytes: u32,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES && align_of::<Header>() == 64);
+const _: () = assert!(offset_of!(Header, free) == 16 && offset_of!(Header, bytes) == 44);
+const _: () = assert!(LINK_BYTES <= 16, "the smallest slot holds a link");
+
+/// A block with a header, in no list.
+pub(super) struct Span(NonNull<Header>);
+
+impl Span {
+    /// Writes the header of an empty span.
+    ///
+    /// # Safety
+    /// `block` is an unused block of `class.span_bytes`, aligned to its size.
+    pub(super) unsafe fn new(block: NonNull<u8>, class: Class, arena: usize) -> Span {
+        let header = block.cast::<Header>();
+        let value = Header {
+            next: Cell::new(None),
+            previous: Cell::new(None),
+            free: Cell::new(0),
+            bump: Cell::new(HEADER_BYTES as u32),
+            live: Cell::new(0),
+            capacity: ((class.span_bytes - HEADER_BYTES) / class.slot_bytes) as u32,
+            slot: class.slot_bytes as u32,
+            class: class.index as u32,
+            arena: arena as u32,
+            bytes: class.span_bytes as u32,
+        };
+        // SAFETY: the block is ours, longer than a header and more than 64-aligned (caller).
+        unsafe { header.write(value) };
+        Span(header)
+    }
+
+    /// The span of a record.
+    ///
+    /// # Safety
+    /// `record` is from `Arena::pop` with this `class` and not freed.
+    pub(super) unsafe fn of(record: NonNull<u8>, class: Class) -> Span {
+        let start = record.as_ptr().map_addr(|address| address & !(class.span_bytes - 1));
+        // SAFETY: a span is never at address 0: the system does not map that.
+        Span(unsafe { NonNull::new_unchecked(start.cast()) })
+    }
+
+    /// The arena whose lock guards this span.
+    pub(super) fn arena(&self) -> usize {
+        header(&self.0).arena as usize
+    }
+
+    /// The block again, to be given back.
+    pub(super) fn into_block(self) -> NonNull<u8> {
+        self.0.cast()
+    }
+
+    fn record(&self, offset: u32) -> NonNull<u8> {
+        // SAFETY: `offset` is a slot of this span: it came from `bump` below the capacity, or
+        // from the free list, which only `Arena::push` feeds.
+        unsafe { self.0.cast::<u8>().add(offset as usize) }
+    }
+}
+
+/// The header behind a link. Private, and called only where one of these holds: the span is in
+/// this arena's lists or was just passed in (lock held), or the caller has a record of it and
+/// reads constants.
+fn header(link: &NonNull<Header>) -> &Header {
+    // SAFETY: `Span::new` wrote a header there, and it stays until `into_block`; mutable fields
+    // are cells, used under the arena's lock only, so no two threads touch one at a time.
+    unsafe { link.as_ref() }
+}
+
+/// The spans of some shards. Its owner keeps it behind a lock.
+pub(super) struct Arena {
+    lists: Box<[List]>,
+    spares: usize,
+}
+
+#[derive(Clone, Default)]
+struct List {
+    partial: Link,
+    spare: Link,
+}
+
+// SAFETY: an arena owns the mutable parts of its spans, wherever the thread is that holds it.
+unsafe impl Send for Arena {}
+
+impl Arena {
+    pub(super) fn new() -> Arena {
+        Arena { lists: vec![List::default(); class::COUNT].into(), spares: 0 }
+    }
+
+    /// A record of `class`, if a span has one.
+    #[inline]
+    pub(super) fn pop(&mut self, class: Class) -> Option<NonNull<u8>> {
+        let list = &mut self.lists[class.index];
+        let link = match list.partial {
+            Some(link) => link,
+            None => {
+                let link = list.spare.take()?;
+                self.spares -= 1;
+                list.link(link);
+                link
+            }
+        };
+        let span = header(&link);
+        let offset = span.free.get();
+        let record = if offset != 0 {
+            let record = Span(link).record(offset);
+            span.free.set(unpoison(record, span.slot));
+            record
+        } else {
+            let offset = span.bump.get();
+            span.bump.set(offset + span.slot);
+            Span(link).record(offset)
+        };
+        span.live.set(span.live.get() + 1);
+        if span.live.get() == span.capacity {
+            list.unlink(link);
+        }
+        Some(record)
+    }
+
+    /// Takes a record back. Returns its span if that ran empty and is not wanted here.
+    ///
+    /// # Safety
+    /// `record` is from `pop` of this arena with the same class, and `span` is its span. It is
+    /// freed once and used no more.
+    #[inline]
+    pub(super) unsafe fn push(
+        &mut self,
+        record: NonNull<u8>,
+        span: Span,
+        class: Class,
+    ) -> Option<Span> {
+        let link = span.0;
+        let span = header(&link);
+        assert_eq!(span.class as usize, class.index, "a record is freed with its own length");
+        let offset = record.addr().get() - link.addr().get();
+        debug_assert!((offset - HEADER_BYTES).is_multiple_of(class.slot_bytes));
+        // SAFETY: the record is free now (caller) and 16-aligned, with room for a link.
+        unsafe { record.cast::<u32>().write(span.free.get()) };
+        span.free.set(offset as u32);
+        let live = span.live.get();
+        span.live.set(live - 1);
+        let list = &mut self.lists[class.index];
+        if live == span.capacity {
+            list.link(link);
+        }
+        if live > 1 {
+            return None;
+        }
+        list.unlink(link);
+        if list.spare.is_some() || class.span_bytes > SPARE_BYTES_MAX {
+            return Some(Span(link));
+        }
+        list.spare = Some(link);
+        self.spares += 1;
+        None
+    }
+
+    /// Adds a span without live records.
+    pub(super) fn adopt(&mut self, span: Span) {
+        let index = header(&span.0).class as usize;
+        self.lists[index].link(span.0);
+    }
+
+    /// Some spare span with its size, to be given back.
+    pub(super) fn take_spare(&mut self) -> Option<(Span, usize)> {
+        if self.spares == 0 {
+            return None;
+        }
+        self.spares -= 1;
+        let mut spares = self.lists.iter_mut().filter_map(|list| list.spare.take());
+        spares.next().map(|link| (Span(link), header(&link).bytes as usize))
+    }
+
+    /// Panics unless lists and headers agree.
+    pub(super) fn validate(&self, arena: usize) {
+        let mut spares = 0;
+        for (class, list) in self.lists.iter().enumerate() {
+            let mut previous = None;
+            let mut next = list.partial;
+            while let Some(link) = next {
+                let span = header(&link);
+                assert_eq!(span.previous.get(), previous, "span links are symmetric");
+                span.validate(link, class, arena);
+                (previous, next) = (next, span.next.get());
+            }
+            if let Some(link) = list.spare {
+                spares += 1;
+                assert_eq!(header(&link).live.get(), 0, "a spare span is empty");
+                header(&link).validate(link, class, arena);
+            }
+        }
+        assert_eq!(spares, self.spares, "the count of spares is right");
+    }
+}
+
+impl List {
+    #[inline]
+    fn link(&mut self, link: NonNull<Header>) {
+        let span = header(&link);
+        span.previous.set(None);
+        span.next.set(self.partial);
+        if let Some(next) = &self.partial {
+            header(next).previous.set(Some(link));
+        }
+        self.partial = Some(link);
+    }
+
+    #[inline]
+    fn unlink(&mut self, link: NonNull<Header>) {
+        let span = header(&link);
+        let (previous, next) = (span.previous.get(), span.next.get());
+        match &previous {
+            Some(previous) => header(previous).next.set(next),
+            None => self.partial = next,
+        }
+        if let Some(next) = &next {
+            header(next).previous.set(previous);
+        }
+    }
+}
+
+impl Header {
+    fn validate(&self, link: NonNull<Header>, class: usize, arena: usize) {
+        assert_eq!(self.class as usize, class, "a span is in the list of its class");
+        assert_eq!(self.arena as usize, arena, "a span is in the list of its arena");
+        assert!(self.live.get() < self.capacity, "a listed span has room");
+        let used = (self.bump.get() - HEADER_BYTES as u32) / self.slot;
+        assert!(used <= self.capacity, "bump stays inside the span");
+        let mut free = 0;
+        let mut offset = self.free.get();
+        while offset != 0 {
+            free += 1;
+            assert!(free <= used, "the free list has an end");
+            assert!(offset < self.bump.get(), "a free record was used before");
+            assert!((offset - HEADER_BYTES as u32).is_multiple_of(self.slot), "slot offset");
+            offset = unpoison(Span(link).record(offset), self.slot);
+        }
+        assert_eq!(self.live.get() + free, used, "a record is live, free or never used");
+    }
+}
+
+/// Overwrites a record about to be freed.
+///
+/// # Safety
+/// `record` has `bytes` bytes that nobody uses any more.
+pub(super) unsafe fn poison(record: NonNull<u8>, bytes: usize) {
+    if POISON {
+        // SAFETY: the caller's duty.
+        unsafe { record.write_bytes(POISON_BYTE, bytes) };
+    }
+}
+
+/// Reads the link of a free record; if `POISON`, panics if the rest was written to since.
+#[inline]
+fn unpoison(record: NonNull<u8>, slot: u32) -> u32 {
+    if POISON {
+        let rest = LINK_BYTES..slot as usize;
+        // SAFETY: `push` was given all of the slot, which `poison` had initialised.
+        let bytes = unsafe { std::slice::from_raw_parts(record.as_ptr(), rest.end) };
+        let intact = bytes[rest].iter().all(|&byte| byte == POISON_BYTE);
+        assert!(intact, "a record was written to after it was freed");
+    }
+    // SAFETY: `push` wrote the link, and a free record is nobody's but its arena's.
+    unsafe { record.cast::<u32>().read() }
+}

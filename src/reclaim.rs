@@ -1,0 +1,470 @@
+//! Who may still see what: lets lookups read memory that writers take out of the table, and tells
+//! writers when nobody can see it any more.
+//!
+//! Epochs with an asymmetric barrier. A lookup *pins*: it copies the global epoch into a slot of
+//! its own thread, a plain store without a fence. A writer that has unlinked a piece of memory
+//! keeps it with a *stamp*, the epoch at that time, and frees it when the epoch is three further.
+//! The epoch advances by one when, after a barrier on all threads of the process
+//! (`membarrier`, private expedited), every slot is either free or pinned at the present epoch.
+//!
+//! Why three: nothing orders the unlink before the load of the stamp `s`, so the barrier of
+//! `s -> s+1` may come before the unlink is visible. The barrier of `s+1 -> s+2` comes after some
+//! thread saw `s+1`, hence after the unlink: from then on no new pin can reach the memory. Those
+//! who reached it before are pinned at `s+1` at most, and gone before `s+2 -> s+3`.
+//!
+//! Where `membarrier` is missing (another system, an old kernel, a sandbox) each pin takes a
+//! sequentially consistent fence instead, about 4 ns.
+//!
+//! Each store has a collector of its own, so that a long closure in one store holds up nothing in
+//! another, and a thread's slot can count the lookups of that store without sharing a line.
+#![allow(unsafe_code, reason = "slots are reached through a thread-local pointer")]
+
+use std::cell::{Cell, RefCell};
+use std::ptr;
+
+use crossbeam::utils::CachePadded;
+
+use crate::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering::AcqRel, Ordering::Acquire,
+    Ordering::Relaxed, Ordering::Release, Ordering::SeqCst, fence,
+};
+use crate::sync::{Arc, thread_local};
+
+/// Memory retired by one thread before it tries to advance the epoch, in bytes. The barrier
+/// interrupts the other cores (15 us when they are busy), so it has to be rare.
+const ADVANCE_BYTES: u64 = 256 * 1024;
+
+/// How many epochs after its stamp a piece of memory is free.
+pub(crate) const EPOCHS_TO_FREE: u64 = 3;
+
+/// A slot that nobody holds.
+const FREE: u8 = 0;
+/// A slot that a thread holds until it exits.
+const TAKEN: u8 = 1;
+/// A slot that a thread took while it was being torn down: free once it is not pinned.
+const LENT: u8 = 2;
+
+/// One thread's place in a collector. Only its owner writes `epoch`, `hits` and `retired`.
+struct Slot {
+    /// 0 = not pinned.
+    epoch: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
+    retired: AtomicU64,
+    /// What a nested pin clears.
+    unused: AtomicU64,
+    taken: AtomicU8,
+    next: *const CachePadded<Slot>,
+}
+
+struct Slots {
+    /// Append-only list: slots are given back by threads that exit and taken by others, but live
+    /// as long as the collector.
+    first: AtomicPtr<CachePadded<Slot>>,
+}
+
+// SAFETY: `Slot::next` is written before the slot is published and never again; everything else
+// is atomic.
+unsafe impl Send for Slots {}
+// SAFETY: as for Send.
+unsafe impl Sync for Slots {}
+
+impl Drop for Slots {
+    fn drop(&mut self) {
+        let mut slot = self.first.load(Acquire);
+        while !slot.is_null() {
+            // SAFETY: every slot came from Box::into_raw in `new_slot`; nobody holds one once the
+            // last reference to the list is gone, as guards and thread-local entries keep one.
+            let owned = unsafe { Box::from_raw(slot) };
+            slot = owned.next.cast_mut();
+        }
+    }
+}
+
+/// What the threads of one store share.
+pub(crate) struct Collector {
+    epoch: CachePadded<AtomicU64>,
+    asymmetric: bool,
+    /// Unlike its address, never that of another collector.
+    number: u64,
+    advancing: AtomicBool,
+    slots: Arc<Slots>,
+}
+
+/// A thread's pin: memory that was reachable when it was taken stays readable until it is dropped.
+pub(crate) struct Guard<'a> {
+    slot: &'a Slot,
+    /// What to clear at the end: the slot's epoch, or for a pin within a pin of the same thread,
+    /// which the outer one protects, a word that nobody reads.
+    clear: &'a AtomicU64,
+}
+
+struct Entry {
+    number: u64,
+    slots: Arc<Slots>,
+    slot: *const CachePadded<Slot>,
+}
+
+/// The slots of one thread, given back when it exits.
+struct Entries(RefCell<Vec<Entry>>);
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        // A later thread-local destructor may still use the store: it must not find these slots.
+        let _ = CURRENT.try_with(|current| current.set((0, ptr::null())));
+        for entry in self.0.get_mut().drain(..) {
+            // SAFETY: `entry.slots` keeps the slot alive.
+            let slot = unsafe { &*entry.slot };
+            slot.release();
+        }
+    }
+}
+
+thread_local! {
+    /// The collector that this thread used last, with its slot there. No destructor, so that
+    /// reaching it costs one load.
+    static CURRENT: Cell<(u64, *const CachePadded<Slot>)> =
+        const { Cell::new((0, ptr::null())) };
+    static ENTRIES: Entries = const { Entries(RefCell::new(Vec::new())) };
+}
+
+impl Slot {
+    fn release(&self) {
+        // Release: whoever takes the slot sees the unpinned epoch and the counts.
+        self.epoch.store(0, Release);
+        self.taken.store(FREE, Release);
+    }
+}
+
+impl Collector {
+    pub(crate) fn new() -> Collector {
+        // Starts at 1: 0 is no collector.
+        static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        Collector {
+            epoch: CachePadded::new(AtomicU64::new(1)),
+            asymmetric: barrier::is_available(),
+            number: NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+            advancing: AtomicBool::new(false),
+            slots: Arc::new(Slots { first: AtomicPtr::new(ptr::null_mut()) }),
+        }
+    }
+
+    /// Protects what this thread is about to read. About 1 ns; a thread's first pin in a store
+    /// costs some hundred.
+    #[inline(always)]
+    pub(crate) fn pin(&self) -> Guard<'_> {
+        let (number, slot) = CURRENT.with(Cell::get);
+        if number == self.number {
+            // SAFETY: CURRENT names this collector, so the slot belongs to it and lives as long.
+            let slot: &Slot = unsafe { &*slot };
+            if slot.epoch.load(Relaxed) == 0 {
+                self.enter(slot);
+                return Guard { slot, clear: &slot.epoch };
+            }
+        }
+        self.pin_slow()
+    }
+
+    #[inline(always)]
+    fn enter(&self, slot: &Slot) {
+        // Relaxed: an old epoch only holds up the collector. The barrier orders this store before
+        // every load that follows, as seen by `try_advance`.
+        slot.epoch.store(self.epoch.load(Relaxed), Relaxed);
+        std::sync::atomic::compiler_fence(SeqCst);
+        if !self.asymmetric {
+            full_fence();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pin_slow(&self) -> Guard<'_> {
+        let found = ENTRIES.try_with(|entries| self.thread_slot(&mut entries.0.borrow_mut()));
+        let (slot, lent) = match found {
+            Ok(slot) => (slot, false),
+            Err(_) => (self.take_slot(), true),
+        };
+        // SAFETY: slots live as long as the collector, which `self` borrows.
+        let slot: &Slot = unsafe { &*slot };
+        if slot.epoch.load(Relaxed) != 0 {
+            return Guard { slot, clear: &slot.unused };
+        }
+        self.enter(slot);
+        if lent {
+            // Release: whoever sees this sees the slot pinned, until the pin ends.
+            slot.taken.store(LENT, Release);
+        }
+        Guard { slot, clear: &slot.epoch }
+    }
+
+    fn thread_slot(&self, entries: &mut Vec<Entry>) -> *const CachePadded<Slot> {
+        let known = entries.iter().find(|entry| entry.number == self.number);
+        let slot = match known {
+            Some(entry) => entry.slot,
+            None => {
+                // Collectors that only thread-locals still hold belong to closed stores.
+                entries.retain(|entry| Arc::strong_count(&entry.slots) > 1);
+                let slot = self.take_slot();
+                let slots = Arc::clone(&self.slots);
+                entries.push(Entry { number: self.number, slots, slot });
+                slot
+            }
+        };
+        CURRENT.with(|current| current.set((self.number, slot)));
+        slot
+    }
+
+    fn take_slot(&self) -> *const CachePadded<Slot> {
+        for slot in self.all_slots() {
+            // Acquire pairs with the Release in `Slot::release`, or of the loan and its end.
+            let taken = slot.taken.load(Acquire);
+            let free = taken == FREE || taken == LENT && slot.epoch.load(Acquire) == 0;
+            if free && slot.taken.compare_exchange(taken, TAKEN, Acquire, Relaxed).is_ok() {
+                return slot;
+            }
+        }
+        let mut head = self.slots.first.load(Acquire);
+        let mut slot = Box::new(CachePadded::new(Slot {
+            epoch: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
+            unused: AtomicU64::new(0),
+            taken: AtomicU8::new(TAKEN),
+            next: ptr::null(),
+        }));
+        let new = loop {
+            slot.next = head;
+            let new = Box::into_raw(slot);
+            // AcqRel: publishes the slot, and sees those that others published before.
+            match self.slots.first.compare_exchange(head, new, AcqRel, Acquire) {
+                Ok(_) => break new,
+                Err(changed) => head = changed,
+            }
+            // SAFETY: made by `into_raw` above, and not published.
+            slot = unsafe { Box::from_raw(new) };
+        };
+        // The slot must be visible to every scan that could miss the pin that follows: the scan
+        // comes after a barrier, the pin after this fence.
+        fence(SeqCst);
+        new
+    }
+
+    fn all_slots(&self) -> impl Iterator<Item = &CachePadded<Slot>> {
+        let mut next = self.slots.first.load(Acquire).cast_const();
+        std::iter::from_fn(move || {
+            // SAFETY: published slots live as long as the collector, which `self` borrows.
+            let slot = unsafe { next.as_ref() }?;
+            next = slot.next;
+            Some(slot)
+        })
+    }
+
+    /// The stamp for memory that was just unlinked.
+    pub(crate) fn stamp(&self) -> u64 {
+        if !self.asymmetric {
+            // Orders the unlink before the load: without `membarrier` no barrier of another thread
+            // does it for us.
+            fence(SeqCst);
+        }
+        self.epoch.load(Acquire)
+    }
+
+    /// Whether memory with this stamp can be freed.
+    pub(crate) fn is_free(&self, stamp: u64) -> bool {
+        // Acquire pairs with the AcqRel in `try_advance`: the readers' last loads happened before.
+        self.epoch.load(Acquire) >= stamp.saturating_add(EPOCHS_TO_FREE)
+    }
+
+    /// Moves the epoch on if no pin of an older epoch is left. Costs a system call and an
+    /// interrupt of the cores that run this process.
+    pub(crate) fn try_advance(&self) -> bool {
+        if self.advancing.swap(true, Acquire) {
+            return false;
+        }
+        let epoch = self.epoch.load(Relaxed);
+        let mut quiet = barrier::all_threads(self.asymmetric);
+        // Acquire pairs with the Release of each unpin.
+        quiet = quiet
+            && self.all_slots().all(|slot| {
+                let pinned = slot.epoch.load(Acquire);
+                pinned == 0 || pinned == epoch
+            });
+        if quiet {
+            self.epoch.fetch_add(1, AcqRel);
+        }
+        self.advancing.store(false, Release);
+        quiet
+    }
+
+    /// Lookups that found a session and lookups that did not, over all threads.
+    pub(crate) fn lookups(&self) -> (u64, u64) {
+        self.all_slots().fold((0, 0), |(hits, misses), slot| {
+            (hits + slot.hits.load(Relaxed), misses + slot.misses.load(Relaxed))
+        })
+    }
+}
+
+#[cold]
+fn full_fence() {
+    fence(SeqCst);
+}
+
+/// Adds to a counter that only this thread writes.
+#[inline(always)]
+fn add_own(counter: &AtomicU64, by: u64) -> u64 {
+    let sum = counter.load(Relaxed).wrapping_add(by);
+    counter.store(sum, Relaxed);
+    sum
+}
+
+impl Guard<'_> {
+    #[inline(always)]
+    pub(crate) fn count_hit(&self) {
+        add_own(&self.slot.hits, 1);
+    }
+
+    pub(crate) fn count_miss(&self) {
+        add_own(&self.slot.misses, 1);
+    }
+
+    /// Notes that this thread retired memory. True when it is time to call
+    /// [`Collector::try_advance`].
+    pub(crate) fn count_retired(&self, bytes: usize) -> bool {
+        if add_own(&self.slot.retired, bytes as u64) < ADVANCE_BYTES {
+            return false;
+        }
+        self.slot.retired.store(0, Relaxed);
+        true
+    }
+}
+
+impl Drop for Guard<'_> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // Release: the loads under the pin happened before whoever sees the slot free.
+        self.clear.store(0, Release);
+    }
+}
+
+#[cfg(all(target_os = "linux", not(any(cloakroom_shuttle, loom))))]
+mod barrier {
+    use crate::sync::atomic::{Ordering::SeqCst, fence};
+
+    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 16;
+    const PRIVATE_EXPEDITED: libc::c_int = 8;
+
+    fn membarrier(command: libc::c_int) -> bool {
+        // SAFETY: membarrier(2) takes three integers and touches no memory of ours.
+        unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    /// Registers the process; harmless to repeat.
+    pub(super) fn is_available() -> bool {
+        membarrier(REGISTER_PRIVATE_EXPEDITED)
+    }
+
+    /// A fence on all running threads of the process. False when the system refused.
+    pub(super) fn all_threads(asymmetric: bool) -> bool {
+        fence(SeqCst);
+        let done = !asymmetric || membarrier(PRIVATE_EXPEDITED);
+        fence(SeqCst);
+        done
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(any(cloakroom_shuttle, loom)))))]
+mod barrier {
+    use crate::sync::atomic::{Ordering::SeqCst, fence};
+
+    pub(super) fn is_available() -> bool {
+        false
+    }
+
+    pub(super) fn all_threads(_asymmetric: bool) -> bool {
+        fence(SeqCst);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_holds_the_epoch_back() {
+        let collector = Collector::new();
+        let stamp = collector.stamp();
+        let guard = collector.pin();
+        assert!(collector.try_advance(), "pinned at the present epoch");
+        assert!(!collector.try_advance(), "pinned at an older epoch");
+        assert!(!collector.is_free(stamp));
+        drop(guard);
+        assert!(collector.try_advance() && collector.try_advance());
+        assert!(collector.is_free(stamp));
+    }
+
+    #[test]
+    fn nested_pins_end_with_the_outer_one() {
+        let collector = Collector::new();
+        let other = Collector::new();
+        let outer = collector.pin();
+        drop(collector.pin());
+        // Another store in between takes the thread's current entry away.
+        drop(other.pin());
+        drop(collector.pin());
+        assert!(collector.try_advance());
+        assert!(!collector.try_advance(), "the outer pin is still there");
+        drop(outer);
+        assert!(collector.try_advance());
+    }
+
+    #[test]
+    fn threads_give_their_slots_back() {
+        let collector = Collector::new();
+        for _ in 0..100 {
+            std::thread::scope(|scope| {
+                let thread = scope.spawn(|| {
+                    let guard = collector.pin();
+                    guard.count_hit();
+                    drop(guard);
+                });
+                // Other than the scope's own end this waits for thread-local destructors.
+                thread.join().unwrap();
+            });
+        }
+        assert_eq!(collector.all_slots().count(), 1);
+        assert_eq!(collector.lookups(), (100, 0));
+        assert!(collector.try_advance());
+    }
+
+    #[test]
+    fn a_closed_store_leaves_nothing_in_other_threads() {
+        for _ in 0..100 {
+            drop(Collector::new().pin());
+        }
+        ENTRIES.with(|entries| assert!(entries.0.borrow().len() <= 2));
+    }
+
+    #[test]
+    fn a_thread_local_destructor_may_look_up() {
+        struct Late(Arc<Collector>);
+        impl Drop for Late {
+            fn drop(&mut self) {
+                drop(self.0.pin());
+            }
+        }
+        std::thread_local!(static LATE: RefCell<Option<Late>> = const { RefCell::new(None) });
+        let collector = Arc::new(Collector::new());
+        let own = Arc::clone(&collector);
+        std::thread::spawn(move || {
+            LATE.with(|late| *late.borrow_mut() = Some(Late(Arc::clone(&own))));
+            drop(own.pin());
+        })
+        .join()
+        .unwrap();
+        for _ in 0..3 {
+            assert!(collector.try_advance());
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! New sessions.
+
+use super::{After, Sessions};
+use crate::budget::{Class, Cost};
+use crate::clock::{Nanos, Tick};
+use crate::error::{Error, Limit, Reason, Result};
+use crate::options::{CreateOptions, OwnerLimit, WhenFull};
+use crate::owner::OwnerGuard;
+use crate::reclaim::Guard;
+use crate::record::{Draft, Kind, NODE_NONE, TEXT_BYTES_MAX, Trailer};
+use crate::shard::{Refused, cost};
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::timeouts::{Timeouts, TimeoutsIndex};
+use crate::token::{SessionId, Token};
+
+/// Sessions that are looked at to find one to evict.
+const EVICTION_SAMPLE: usize = 32;
+
+/// What a record is made of, before it has an id.
+#[derive(Clone, Copy)]
+pub(crate) struct NewSession<'a> {
+    pub(crate) data: &'a [u8],
+    pub(crate) owner: &'a str,
+    pub(crate) label: &'a str,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) created: Tick,
+    pub(crate) authenticated: Tick,
+    pub(crate) absolute: Tick,
+    pub(crate) version: u32,
+}
+
+impl Sessions {
+    pub(crate) fn create(&self, data: &[u8], options: &CreateOptions) -> Result<Token> {
+        self.begin_write()?;
+        let owner = self.checked_owner(options.owner.as_deref())?;
+        let label = self.checked_label(options.label.as_deref())?;
+        self.check_size(data.len())?;
+        let defaults = self.defaults(owner);
+        let timeouts = Timeouts {
+            idle: options.idle.unwrap_or(defaults.idle),
+            lifetime: options.lifetime.unwrap_or(defaults.lifetime),
+        };
+        let (now, _) = self.now();
+        let (tick, absolute) = (Tick::at(now), timeouts.absolute(now));
+        let session = NewSession {
+            data,
+            owner,
+            label,
+            timeouts,
+            created: tick,
+            authenticated: tick,
+            absolute,
+            version: 1,
+        };
+        let pinned = self.pin();
+        let class = if owner.is_empty() { Class::Anonymous } else { Class::Authenticated };
+        let cost = cost(self.draft(SessionId(0), &session, now).len());
+        self.check_owner_limit(&pinned, owner)?;
+        self.reserve_or_evict(&pinned, class, cost)?;
+        let mut after = After::default();
+        let created = {
+            let guard = (!owner.is_empty()).then(|| self.owners.lock(owner));
+            let room = match &guard {
+                Some(guard) => self.make_room_for_owner(&pinned, guard, owner, &mut after),
+                None => Ok(()),
+            };
+            let created = room.and_then(|()| self.insert_new(&pinned, &session, now, &mut after));
+            if let (Some(guard), Ok(token)) = (&guard, &created) {
+                guard.add(owner, token.id());
+            }
+            created
+        };
+        if created.is_err() {
+            self.common.budget.release(class, cost);
+        }
+        self.finish(after, &pinned);
+        created
+    }
+
+    /// The timeouts of a session of this owner; "" is nobody.
+    pub(super) fn defaults(&self, owner: &str) -> Timeouts {
+        if owner.is_empty() { self.options.anonymous } else { self.options.authenticated }
+    }
+
+    pub(super) fn checked_owner<'a>(&self, owner: Option<&'a str>) -> Result<&'a str> {
+        match owner {
+            None => Ok(""),
+            Some(text) if text.is_empty() || text.len() > TEXT_BYTES_MAX => {
+                Err(invalid_text("owner", text))
+            }
+            Some(text) => Ok(text),
+        }
+    }
+
+    pub(super) fn checked_label<'a>(&self, label: Option<&'a str>) -> Result<&'a str> {
+        match label {
+            Some(text) if text.len() > TEXT_BYTES_MAX => Err(invalid_text("label", text)),
+            label => Ok(label.unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn check_size(&self, bytes: usize) -> Result<()> {
+        let bytes_max = self.options.record_bytes_max;
+        if bytes > bytes_max { Err(Error::TooLarge { bytes, bytes_max }) } else { Ok(()) }
+    }
+
+    /// The record of a session, seen now.
+    pub(super) fn draft<'a>(
+        &self,
+        id: SessionId,
+        session: &NewSession<'a>,
+        now: Nanos,
+    ) -> Draft<'a> {
+        let NewSession { data, owner, label, timeouts, absolute, .. } = *session;
+        let index = self.common.timeouts.index_of(timeouts);
+        let plain = owner.is_empty()
+            && label.is_empty()
+            && index != TimeoutsIndex::EXPLICIT
+            && absolute != Tick::NEVER
+            && absolute != Tick::LAST
+            && Tick::divides(timeouts.lifetime)
+            && session.created == session.authenticated;
+        let trailer = Trailer {
+            created: session.created,
+            authenticated: session.authenticated,
+            timeouts,
+            owner,
+            label,
+        };
+        Draft {
+            id,
+            kind: Kind::Live,
+            life: timeouts.life(now, absolute),
+            absolute,
+            version: session.version,
+            node: NODE_NONE,
+            timeouts: index,
+            data,
+            trailer: (!plain).then_some(trailer),
+        }
+    }
+
+    /// Inserts a session under a new token.
+    fn insert_new(
+        &self,
+        pinned: &Guard<'_>,
+        session: &NewSession<'_>,
+        now: Nanos,
+        after: &mut After,
+    ) -> Result<Token> {
+        loop {
+            let token = self.new_token()?;
+            let id = token.id();
+            let draft = self.draft(id, session, now);
+            let fresh = self
+                .common
+                .table
+                .fresh(self.common.table.shard_of(id), &draft)
+                .map_err(|_| Error::Full(Limit::Memory))?;
+            let mut shard = self.lock_shard(id);
+            let inserted = shard.insert(pinned, fresh, &mut self.sink(after));
+            shard.tidy(pinned);
+            match inserted {
+                Ok(()) => return Ok(token),
+                // Never seen outside tests: 128 bits of the digests of two tokens are the same.
+                Err(Refused::Exists) => {}
+                Err(Refused::Memory) => return Err(Error::Full(Limit::Memory)),
+            }
+        }
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn new_token(&self) -> Result<Token> {
+        Token::generate()
+    }
+
+    /// Tests may choose the secrets, to force collisions.
+    #[cfg(test)]
+    pub(super) fn new_token(&self) -> Result<Token> {
+        let chosen = self.secrets.lock().unwrap().pop();
+        chosen.map_or_else(Token::generate, |secret| Ok(Token::from_secret(secret)))
+    }
+
+    /// Takes room from the budget; where the store may evict, makes it. No lock may be held.
+    fn reserve_or_evict(&self, pinned: &Guard<'_>, class: Class, cost: Cost) -> Result<()> {
+        let mut expired = false;
+        loop {
+            let Err(limit) = self.common.budget.reserve(class, cost) else { return Ok(()) };
+            if !expired {
+                // What has expired gives way before anybody is evicted or refused.
+                expired = true;
+                self.expire_due();
+                continue;
+            }
+            let may_evict = self.options.when_full == WhenFull::EvictLeastRecentlySeen;
+            if !may_evict || !self.common.budget.could_fit(class, cost) {
+                return Err(Error::Full(limit));
+            }
+            let victim = match class {
+                Class::Anonymous => self.victim(pinned, true),
+                Class::Authenticated => {
+                    self.victim(pinned, true).or_else(|| self.victim(pinned, false))
+                }
+            };
+            let victim = victim.ok_or(Error::Full(limit))?;
+            // Somebody else may have ended it: then there is room, or another victim.
+            let _ = self.end(victim, Reason::Evicted);
+        }
+    }
+
+    /// The least recently seen of a sample.
+    fn victim(&self, pinned: &Guard<'_>, anonymous_only: bool) -> Option<SessionId> {
+        let (_, anonymous) = self.common.budget.sums();
+        if anonymous_only && anonymous.sessions == 0 {
+            return None;
+        }
+        let (_, now) = self.now();
+        let mut best: Option<(Tick, SessionId)> = None;
+        let mut seen = 0;
+        // A stride that is odd reaches every shard and every prefix in turn.
+        let start = self.samples.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
+        for step in 0..=self.shards.len() {
+            let shard = ((start >> 32) as usize + step) % self.shards.len();
+            let mut prefix = Some(if step == 0 { (start >> 12) as u32 & 0xf_ffff } else { 0 });
+            while let (Some(at), true) = (prefix, seen < EVICTION_SAMPLE) {
+                prefix = self.common.table.visit(pinned, shard, at, |record| {
+                    let life = record.life().load();
+                    let fits = !(anonymous_only && record.has_owner());
+                    if fits && record.is_session() && life.is_live(now) {
+                        seen += 1;
+                        let candidate = (life.last_seen(), record.id());
+                        best = Some(best.map_or(candidate, |best| best.min(candidate)));
+                    }
+                });
+            }
+            if seen >= EVICTION_SAMPLE {
+                break;
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    /// Refuses a login beyond its owner's limit, before anybody is evicted for it.
+    fn check_owner_limit(&self, pinned: &Guard<'_>, owner: &str) -> Result<()> {
+        match self.options.owner_limit {
+            Some((_, OwnerLimit::Refuse)) if !owner.is_empty() => {
+                let guard = self.owners.lock(owner);
+                let mut after = After::default();
+                self.make_room_for_owner(pinned, &guard, owner, &mut after)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends owner's sessions, or refuses, so that one more is within the limit.
+    pub(super) fn make_room_for_owner(
+        &self,
+        pinned: &Guard<'_>,
+        guard: &OwnerGuard<'_>,
+        owner: &str,
+        after: &mut After,
+    ) -> Result<()> {
+        let Some((sessions_max, limit)) = self.options.owner_limit else { return Ok(()) };
+        let (_, now) = self.now();
+        let live = |id: &SessionId| self.live(pinned, *id, now).is_some();
+        let ids: Vec<_> = guard.list(owner).into_iter().filter(live).collect();
+        let excess = (ids.len() + 1).saturating_sub(sessions_max as usize);
+        if excess > 0 && limit == OwnerLimit::Refuse {
+            return Err(Error::OwnerFull { sessions_max });
+        }
+        for &id in &ids[..excess] {
+            // The owner is locked: nothing can end them meanwhile but their own deadlines.
+            let _ = self.end_locked(pinned, id, owner, Some(guard), Reason::Revoked, after);
+        }
+        Ok(())
+    }
+}
+
+fn invalid_text(what: &'static str, text: &str) -> Error {
+    Error::InvalidText { what, bytes: text.len(), bytes_max: TEXT_BYTES_MAX }
+}

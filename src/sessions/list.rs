@@ -1,0 +1,224 @@
+//! Sessions by the many: lists, numbers, checks.
+
+use std::collections::HashSet;
+
+use super::Sessions;
+use crate::clock::{Nanos, Tick};
+use crate::error::{Missing, Reason, Result};
+use crate::reclaim::Guard;
+use crate::record::Record;
+use crate::session::Info;
+use crate::shard::{class, cost};
+use crate::stats::Stats;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::token::SessionId;
+use crate::version::Version;
+
+/// Where a page of a listing begins: a shard with a 20-bit prefix of ids, which growth does not
+/// change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) shard: u32,
+    pub(crate) prefix: u32,
+}
+
+impl Sessions {
+    fn describe(&self, record: Record<'_>) -> Info {
+        let trailer = self.trailer_of(record);
+        let life = record.life().load();
+        let now = self.clock.now();
+        let since = |tick: Tick| now.since(tick.start());
+        let wall = |tick: Tick| self.clock.wall(tick.start());
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Info {
+            id: record.id(),
+            version: Version(record.version()),
+            owner: text(trailer.owner),
+            label: text(trailer.label),
+            created: wall(trailer.created),
+            authenticated: wall(trailer.authenticated),
+            last_seen: wall(life.last_seen()),
+            expires: (life.deadline() != Tick::NEVER)
+                .then(|| wall_after(self, now, life.deadline())),
+            idle: since(life.last_seen()),
+            age: since(trailer.created),
+            data_bytes: record.data().len(),
+        }
+    }
+
+    /// What the store knows of a session. Does not count as activity.
+    pub(crate) fn info(&self, id: SessionId) -> Result<Info, Missing> {
+        let pinned = self.pin();
+        self.look(&pinned, id, false).map(|record| self.describe(record))
+    }
+
+    /// The owner's live sessions, oldest first.
+    pub(crate) fn of_owner(&self, owner: &str) -> Vec<Info> {
+        self.check_unlocked();
+        let guard = self.owners.lock(owner);
+        let pinned = self.pin();
+        let (_, now) = self.now();
+        let ids = guard.list(owner);
+        let live = ids.into_iter().filter_map(|id| self.live(&pinned, id, now));
+        live.map(|record| self.describe(record)).collect()
+    }
+
+    pub(crate) fn count_of_owner(&self, owner: &str) -> usize {
+        self.check_unlocked();
+        let guard = self.owners.lock(owner);
+        let pinned = self.pin();
+        let (_, now) = self.now();
+        let ids = guard.list(owner);
+        ids.into_iter().filter(|&id| self.live(&pinned, id, now).is_some()).count()
+    }
+
+    /// The live session with just this id, without counting a lookup.
+    pub(super) fn live<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+        now: Tick,
+    ) -> Option<Record<'g>> {
+        loop {
+            let record = self.common.table.find(pinned, id)?;
+            let life = record.life().load();
+            if !(record.is_session() && life.is_superseded()) {
+                return life.is_live(now).then_some(record);
+            }
+        }
+    }
+
+    /// The live sessions from a place on, at least `count_min` of them if there are as many.
+    /// Returns where to go on.
+    pub(crate) fn page(&self, from: Place, count_min: usize) -> (Vec<Info>, Option<Place>) {
+        let mut infos = Vec::new();
+        let mut place = from;
+        while (place.shard as usize) < self.shards.len() {
+            // A pin per step: a long listing does not hold memory back.
+            let pinned = self.pin();
+            let (_, now) = self.now();
+            let next =
+                self.common.table.visit(&pinned, place.shard as usize, place.prefix, |record| {
+                    // A record that was replaced meanwhile is looked up anew.
+                    if let Some(record) = self.live(&pinned, record.id(), now) {
+                        infos.push(self.describe(record));
+                    }
+                });
+            place = match next {
+                Some(prefix) => Place { prefix, ..place },
+                None => Place { shard: place.shard + 1, prefix: 0 },
+            };
+            if infos.len() >= count_min {
+                break;
+            }
+        }
+        (infos, ((place.shard as usize) < self.shards.len()).then_some(place))
+    }
+
+    /// Ends every session; returns how many.
+    pub(crate) fn end_all(&self, reason: Reason) -> Result<usize> {
+        self.begin_write()?;
+        let mut count = 0;
+        loop {
+            let moves = self.moves.load(Acquire);
+            count += self.end_listed(reason);
+            // A session that got another id meanwhile may have gone where nobody looked again.
+            if self.moves.load(Acquire) == moves {
+                return Ok(count);
+            }
+        }
+    }
+
+    fn end_listed(&self, reason: Reason) -> usize {
+        let mut count = 0;
+        let mut place = Some(Place { shard: 0, prefix: 0 });
+        while let Some(from) = place {
+            let (infos, next) = self.page(from, 256);
+            for info in infos {
+                // Somebody else may have ended it meanwhile.
+                count += usize::from(self.end(info.id, reason).is_ok());
+            }
+            place = next;
+        }
+        count
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.check_unlocked();
+        let (all, anonymous) = self.common.budget.sums();
+        let (hits, misses) = self.common.table.collector.lookups();
+        let (_, now) = self.now();
+        let mut stats = Stats {
+            live: all.sessions,
+            anonymous: anonymous.sessions,
+            authenticated: all.sessions.saturating_sub(anonymous.sessions),
+            owners: self.owners.len() as u64,
+            bytes: all.bytes,
+            mapped_bytes: self.common.table.pool.mapped_bytes() as u64,
+            hits,
+            misses,
+            suspicious: self.suspicious.load(Relaxed),
+            watched: self.watches.load(Relaxed),
+            events_dropped: self.events.dropped(),
+            ..Stats::default()
+        };
+        for shard in &self.shards {
+            let activity = &shard.activity;
+            stats.active_1_minute += activity.seen_within(1, now);
+            stats.active_5_minutes += activity.seen_within(5, now);
+            stats.active_15_minutes += activity.seen_within(15, now);
+            let shard = shard.lock(&self.common);
+            let tally = shard.tally();
+            stats.created += tally.created;
+            stats.renewed += tally.renewed;
+            for (sum, ended) in stats.ended.iter_mut().zip(tally.ended) {
+                *sum += ended;
+            }
+            stats.remembered += shard.ended_count() as u64;
+            stats.wheel_nodes += u64::from(shard.wheel_nodes());
+            let (array, wheel, limbo) = shard.memory_bytes();
+            stats.overhead_bytes += (array + wheel + limbo) as u64;
+        }
+        stats
+    }
+
+    /// Checks what must hold while nothing else runs.
+    ///
+    /// # Panics
+    /// With the invariant that is broken.
+    pub(crate) fn validate(&self) {
+        self.check_unlocked();
+        let (mut sessions, mut anonymous, mut bytes) = (0, 0, 0);
+        let mut owned: HashSet<(String, SessionId)> = HashSet::new();
+        for shard in &self.shards {
+            shard.lock(&self.common).validate(|record| {
+                let cost = cost(record.len());
+                sessions += 1;
+                bytes += cost.bytes;
+                anonymous += u64::from(class(record) == crate::budget::Class::Anonymous);
+                let trailer = record.trailer();
+                if let Some(trailer) = trailer.filter(|trailer| !trailer.owner.is_empty()) {
+                    owned.insert((trailer.owner.to_owned(), record.id()));
+                }
+            });
+        }
+        let (all, some) = self.common.budget.sums();
+        assert_eq!((all.sessions, all.bytes), (sessions, bytes), "budget of sessions and bytes");
+        assert_eq!(some.sessions, anonymous, "budget of anonymous sessions");
+        let mut listed = HashSet::new();
+        self.owners.visit(|owner, ids| {
+            for &id in ids {
+                assert!(listed.insert((owner.to_owned(), id)), "{owner} lists {id} twice");
+            }
+        });
+        let different: Vec<_> = listed.symmetric_difference(&owned).take(8).collect();
+        assert!(different.is_empty(), "owner index or owner is missing: {different:?}");
+        self.common.table.pool.validate();
+    }
+}
+
+/// The wall-clock time of a tick to come.
+fn wall_after(sessions: &Sessions, now: Nanos, tick: Tick) -> std::time::SystemTime {
+    let present = sessions.clock.wall(now);
+    present.checked_add(tick.start().since(now)).unwrap_or(present)
+}

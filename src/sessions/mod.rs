@@ -1,0 +1,492 @@
+//! All sessions of a store as bytes, over all shards and owners.
+//!
+//! Lock order: owner stripes, then shards in the order of their index, then the subscribers'
+//! list, then a watch slot. Nothing is called out to while any of them is held, other than the
+//! closure of an update.
+
+mod create;
+mod end;
+mod list;
+mod rotate;
+mod write;
+
+use std::cell::Cell;
+
+use create::NewSession;
+use crossbeam::utils::CachePadded;
+pub(crate) use list::Place;
+pub(crate) use rotate::Remake;
+
+use crate::budget::Budget;
+use crate::clock::{Clock, Nanos, TICK, Tick};
+use crate::error::{Error, Limit, Missing, Reason, Result};
+use crate::events::{RawEvent, Subscribers};
+use crate::fork;
+use crate::life::Life;
+use crate::options::Options;
+use crate::owner::Owners;
+use crate::reclaim::Guard;
+use crate::record::{Change, Kind, OwnedRecord, Record, Trailer};
+use crate::shard::{Common, Locked, Shard};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, thread_local};
+use crate::table::Table;
+use crate::timeouts::{Timeouts, TimeoutsTable};
+use crate::token::SessionId;
+use crate::watch::{Unwatch, WatchSlot};
+
+/// The bytes of every session, whatever their type.
+pub(crate) struct Sessions {
+    pub(crate) common: Common,
+    shards: Box<[CachePadded<Shard>]>,
+    owners: Owners,
+    clock: Clock,
+    pub(crate) options: Options,
+    pub(crate) events: Arc<Subscribers>,
+    /// Uses of tokens renewed away.
+    suspicious: AtomicU64,
+    /// Sessions that got another id, counted before they have it.
+    moves: AtomicU64,
+    /// Watches that wait.
+    watches: AtomicU64,
+    /// Where the next search for a session to evict begins.
+    samples: AtomicU64,
+    generation: u32,
+    /// The last handle is gone: what takes long may stop.
+    pub(crate) closing: Arc<AtomicBool>,
+    #[cfg(test)]
+    pub(crate) secrets: std::sync::Mutex<Vec<[u8; 32]>>,
+}
+
+/// What has to be done once no lock is held.
+#[derive(Default)]
+#[must_use]
+pub(crate) struct After {
+    pub(crate) woken: Vec<(Arc<WatchSlot>, Reason)>,
+    told: bool,
+    retired_bytes: usize,
+}
+
+impl After {
+    fn wake(&mut self, slots: Vec<Arc<WatchSlot>>, reason: Reason) {
+        self.woken.extend(slots.into_iter().map(|slot| (slot, reason)));
+    }
+}
+
+thread_local! {
+    /// Whether this thread is inside the closure of an update, with a shard locked.
+    static UPDATING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks that the closure of an update runs, until it is dropped.
+struct Updating;
+
+impl Updating {
+    fn begin() -> Updating {
+        UPDATING.with(|updating| updating.set(true));
+        Updating
+    }
+}
+
+impl Drop for Updating {
+    fn drop(&mut self) {
+        UPDATING.with(|updating| updating.set(false));
+    }
+}
+
+impl Sessions {
+    pub(crate) fn new(options: Options) -> Result<Sessions> {
+        fork::watch();
+        let clock = match &options.clock {
+            Some(manual) => Clock::manual(manual),
+            None => Clock::system(fork::generation()).map_err(Error::Thread)?,
+        };
+        let shard_count = options.shard_count();
+        let arena_count = std::thread::available_parallelism().map_or(4, |n| 4 * usize::from(n));
+        let (table, writers) = Table::new(shard_count, options.memory, arena_count)
+            .map_err(|_| Error::Full(Limit::Memory))?;
+        let timeouts = TimeoutsTable::new();
+        timeouts.index_of(options.authenticated);
+        timeouts.index_of(options.anonymous);
+        let ticks = options.remember.as_nanos() / TICK.as_nanos();
+        let common = Common {
+            table,
+            timeouts,
+            budget: Budget::new(options.bounds()),
+            remember_ticks: u32::try_from(ticks).unwrap_or(u32::MAX),
+            remember_max: options.remember_max.div_ceil(shard_count),
+        };
+        let now = Tick::at(clock.now());
+        Ok(Sessions {
+            common,
+            shards: writers
+                .into_iter()
+                .map(|writer| CachePadded::new(Shard::new(writer, now)))
+                .collect(),
+            owners: Owners::new(),
+            clock,
+            options,
+            events: Arc::new(Subscribers::new()),
+            suspicious: AtomicU64::new(0),
+            moves: AtomicU64::new(0),
+            watches: AtomicU64::new(0),
+            samples: AtomicU64::new(0),
+            generation: fork::generation(),
+            closing: Arc::new(AtomicBool::new(false)),
+            #[cfg(test)]
+            secrets: std::sync::Mutex::new(Vec::new()),
+        })
+    }
+
+    /// Protects what this thread is about to read.
+    #[inline(always)]
+    pub(crate) fn pin(&self) -> Guard<'_> {
+        self.common.table.collector.pin()
+    }
+
+    /// The live session with this id. Takes no lock; writes nothing shared unless it is time to
+    /// store that the session was seen.
+    #[inline(always)]
+    pub(crate) fn look<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+        touch: bool,
+    ) -> Result<Record<'g>, Missing> {
+        // Relaxed: the tick orders no other memory.
+        let now = Tick(self.clock.word().load(Relaxed));
+        if let Some(record) = self.common.table.find(pinned, id) {
+            let life = record.life().load();
+            if life.is_live(now) {
+                pinned.count_hit();
+                let granularity = self.common.timeouts.granularity_ticks_min();
+                let due = touch && now.0.wrapping_sub(life.last_seen().0) >= granularity;
+                if !due || self.seen_if_due(pinned, record, life, now) {
+                    return Ok(record);
+                }
+            }
+        }
+        self.look_again(pinned, id, touch)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_again<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+        touch: bool,
+    ) -> Result<Record<'g>, Missing> {
+        match self.resolve(pinned, id) {
+            Ok(record) => {
+                pinned.count_hit();
+                let life = record.life().load();
+                if touch && !life.is_superseded() && !self.seen(pinned, record, life) {
+                    return self.look_again(pinned, id, touch);
+                }
+                Ok(record)
+            }
+            Err(missing) => {
+                pinned.count_miss();
+                Err(missing)
+            }
+        }
+    }
+
+    /// Stores that a session was seen, if its own granularity says so.
+    #[inline(never)]
+    fn seen_if_due<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        record: Record<'g>,
+        life: Life,
+        now: Tick,
+    ) -> bool {
+        let granularity = self.common.timeouts.granularity_ticks(record.timeouts_index());
+        now.0.wrapping_sub(life.last_seen().0) < granularity || self.seen(pinned, record, life)
+    }
+
+    /// Stores that a session was seen, unless it was seen later. False if it ended meanwhile.
+    #[cold]
+    #[inline(never)]
+    fn seen<'g>(&self, pinned: &'g Guard<'_>, mut record: Record<'g>, mut life: Life) -> bool {
+        loop {
+            let next = self.timeouts(record).life(self.clock.now(), record.absolute());
+            if record.life().touch(life, next) {
+                let shard = self.shard(record.id());
+                shard.activity.moved(life.last_seen(), next.last_seen());
+                return true;
+            }
+            life = record.life().load();
+            if life.is_superseded() {
+                // Written meanwhile, perhaps by somebody with an earlier clock.
+                match self.common.table.find(pinned, record.id()) {
+                    Some(newer) if newer.is_session() => record = newer,
+                    _ => return false,
+                }
+                life = record.life().load();
+            }
+            if life.is_expired() {
+                return false;
+            }
+            if life.last_seen() >= next.last_seen() {
+                return true;
+            }
+        }
+    }
+
+    /// The exact time, with the tick by which deadlines are judged: never behind the one that
+    /// lookups see.
+    fn now(&self) -> (Nanos, Tick) {
+        let now = self.clock.now();
+        (now, Tick::at(now).max(Tick(self.clock.word().load(Relaxed))))
+    }
+
+    /// Follows an id to the live session that it stands for: itself, or the successor of an alias
+    /// in its grace time.
+    fn resolve<'g>(&self, pinned: &'g Guard<'_>, id: SessionId) -> Result<Record<'g>, Missing> {
+        loop {
+            let (_, now) = self.now();
+            let Some(record) = self.common.table.find(pinned, id) else {
+                return Err(Missing::Unknown);
+            };
+            let missing = match record.kind() {
+                Kind::Live => {
+                    let life = record.life().load();
+                    if life.is_live(now) {
+                        return Ok(record);
+                    }
+                    if life.is_superseded() {
+                        // Another record was published in its place before it was superseded.
+                        continue;
+                    }
+                    Missing::Ended(Reason::Expired)
+                }
+                Kind::Alias { successor } if record.absolute() > now => {
+                    return self.resolve_successor(pinned, successor, now);
+                }
+                Kind::Alias { successor } => {
+                    self.report_suspicious(id, successor);
+                    Missing::Ended(Reason::Rotated)
+                }
+                Kind::Ended { reason, successor } => {
+                    if let Some(successor) = successor {
+                        self.report_suspicious(id, successor);
+                    }
+                    Missing::Ended(reason)
+                }
+            };
+            return Err(missing);
+        }
+    }
+
+    /// One step from an alias: an alias of an alias is dead, so that at most two tokens of a
+    /// session are good at a time.
+    fn resolve_successor<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+        now: Tick,
+    ) -> Result<Record<'g>, Missing> {
+        loop {
+            let Some(record) = self.common.table.find(pinned, id) else {
+                return Err(Missing::Ended(Reason::Rotated));
+            };
+            let life = record.life().load();
+            return match record.kind() {
+                Kind::Live if life.is_live(now) => Ok(record),
+                Kind::Live if life.is_superseded() => continue,
+                Kind::Live => Err(Missing::Ended(Reason::Expired)),
+                Kind::Alias { .. } => Err(Missing::Ended(Reason::Rotated)),
+                Kind::Ended { reason, .. } => Err(Missing::Ended(reason)),
+            };
+        }
+    }
+
+    fn report_suspicious(&self, id: SessionId, successor: SessionId) {
+        self.suspicious.fetch_add(1, Relaxed);
+        if self.events.push(|| RawEvent::Suspicious { id, successor }) {
+            self.events.wake();
+        }
+    }
+
+    /// The timeouts of a session.
+    pub(crate) fn timeouts(&self, record: Record<'_>) -> Timeouts {
+        match record.trailer() {
+            Some(trailer) => trailer.timeouts,
+            None => {
+                self.common.timeouts.get(record.timeouts_index()).unwrap_or(self.options.anonymous)
+            }
+        }
+    }
+
+    /// What a record's trailer holds, or would.
+    fn trailer_of<'g>(&self, record: Record<'g>) -> Trailer<'g> {
+        record.trailer().unwrap_or_else(|| {
+            let timeouts = self.timeouts(record);
+            let end = record.absolute().start();
+            let lifetime = u64::try_from(timeouts.lifetime.as_nanos()).unwrap_or(u64::MAX);
+            let created = Tick::at(Nanos(end.0.saturating_sub(lifetime)));
+            Trailer { created, authenticated: created, timeouts, owner: "", label: "" }
+        })
+    }
+
+    fn shard(&self, id: SessionId) -> &Shard {
+        &self.shards[self.common.table.shard_of(id)]
+    }
+
+    /// What a record was made of.
+    fn parts_of<'g>(&self, record: Record<'g>) -> NewSession<'g> {
+        let trailer = self.trailer_of(record);
+        NewSession {
+            data: record.data(),
+            owner: trailer.owner,
+            label: trailer.label,
+            timeouts: trailer.timeouts,
+            created: trailer.created,
+            authenticated: trailer.authenticated,
+            absolute: record.absolute(),
+            version: record.version(),
+        }
+    }
+
+    fn lock_shard(&self, id: SessionId) -> Locked<'_> {
+        self.shard(id).lock(&self.common)
+    }
+
+    /// Has to be called before a lock is taken.
+    ///
+    /// # Panics
+    /// Inside the closure of an update, where a lock is held already.
+    #[track_caller]
+    fn check_unlocked(&self) {
+        assert!(
+            !UPDATING.with(Cell::get),
+            "cloakroom: a store was used inside the closure of `update`; only lookups (read, \
+             peek, get, info, touch, sessions) are allowed there"
+        );
+    }
+
+    /// Has to be called before a lock is taken to write.
+    ///
+    /// # Panics
+    /// Inside the closure of an update.
+    #[track_caller]
+    fn begin_write(&self) -> Result<()> {
+        self.check_unlocked();
+        if self.generation != fork::generation() {
+            return Err(Error::Forked);
+        }
+        Ok(())
+    }
+
+    /// Turns a change into events for those who listen.
+    fn sink<'a>(&'a self, after: &'a mut After) -> impl FnMut(Change<'_>) + 'a {
+        move |change| {
+            after.told |= match change {
+                Change::Created(record) => self.events.push(|| RawEvent::Created {
+                    id: record.id(),
+                    owner: record
+                        .trailer()
+                        .filter(|trailer| !trailer.owner.is_empty())
+                        .map(|trailer| trailer.owner.to_owned()),
+                }),
+                Change::Moved { old, new, renewed } => {
+                    self.events.push(|| RawEvent::Rotated { old, new: new.id(), renewed })
+                }
+                Change::Ended { record, reason } => self
+                    .events
+                    .push(|| RawEvent::Ended { reason, record: OwnedRecord::copy_of(record) }),
+            };
+        }
+    }
+
+    /// Does what had to wait until no lock was held.
+    fn finish(&self, after: After, pinned: &Guard<'_>) {
+        for (slot, reason) in after.woken {
+            let resolved = slot.resolve(reason);
+            self.watches.fetch_sub(u64::from(resolved), Relaxed);
+        }
+        if after.told {
+            self.events.wake();
+        }
+        if after.retired_bytes > 0 && pinned.count_retired(after.retired_bytes) {
+            self.common.table.collector.try_advance();
+        }
+    }
+
+    /// Makes room for this many sessions of this many bytes.
+    pub(crate) fn reserve(&self, sessions: usize, record_bytes: usize) -> Result<()> {
+        self.begin_write()?;
+        let full = |_| Error::Full(Limit::Memory);
+        let shard_count = self.shards.len();
+        // Ids are uniform, not even: a shard gets some more than its share.
+        let share = sessions.div_ceil(shard_count);
+        let entries = share + 4 * share.isqrt() + 4;
+        let arrays = shard_count * crate::table::array_bytes_for(entries);
+        self.common.table.pool.reserve(sessions, record_bytes, arrays).map_err(full)?;
+        for shard in &self.shards {
+            if !shard.lock(&self.common).reserve(entries) {
+                return Err(Error::Full(Limit::Memory));
+            }
+        }
+        Ok(())
+    }
+
+    /// A slot that is resolved when the session ends.
+    pub(crate) fn watch(&self, id: SessionId) -> Result<Arc<WatchSlot>, Missing> {
+        self.check_unlocked();
+        let pinned = self.pin();
+        match self.find_locked(&pinned, id) {
+            Ok((mut shard, found, _)) => {
+                self.watches.fetch_add(1, Relaxed);
+                Ok(shard.watched().add(found.record.id()))
+            }
+            Err(Error::Missing(missing)) => Err(missing),
+            Err(_) => Err(Missing::Unknown),
+        }
+    }
+
+    /// Resolves every watch and ends every subscription: nothing will happen any more.
+    fn close(&mut self) {
+        let slots: Vec<_> = self
+            .shards
+            .iter()
+            .flat_map(|shard| shard.lock(&self.common).watched().drain())
+            .collect();
+        for slot in slots {
+            slot.resolve(Reason::Revoked);
+        }
+        self.events.close();
+    }
+}
+
+impl Drop for Sessions {
+    fn drop(&mut self) {
+        if self.generation != fork::generation() {
+            // In the child of a fork a lock may be held for ever by a thread that is not here.
+            return;
+        }
+        self.close();
+        for shard in &mut self.shards {
+            self.common.table.clear(shard.writer_mut());
+        }
+    }
+}
+
+impl Unwatch for Sessions {
+    fn unwatch(&self, id: SessionId, slot: &Arc<WatchSlot>) -> bool {
+        if self.generation != fork::generation() {
+            return true;
+        }
+        let removed = if UPDATING.with(Cell::get) {
+            // A lock is held: the slot stays in its list until the session ends.
+            slot.abandon();
+            true
+        } else {
+            self.lock_shard(id).watched().remove(id, slot)
+        };
+        self.watches.fetch_sub(u64::from(removed), Relaxed);
+        removed
+    }
+}

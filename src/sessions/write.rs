@@ -1,0 +1,110 @@
+//! Data writes of one session, each atomic under its shard's lock.
+
+use super::{After, Sessions, Updating};
+use crate::budget::Cost;
+use crate::clock::Nanos;
+use crate::data::Encoded;
+use crate::error::{Error, Limit, Missing, Reason, Result};
+use crate::reclaim::Guard;
+use crate::record::{Draft, Kind, NODE_NONE, Record};
+use crate::shard::{Found, Locked, NotHere, class, cost};
+use crate::token::SessionId;
+
+impl Sessions {
+    /// Locks a session's shard and finds it there, at the time that is returned with it.
+    pub(super) fn find_locked<'a, 'g>(
+        &'a self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+    ) -> Result<(Locked<'a>, Found<'g>, Nanos)> {
+        let mut target = id;
+        loop {
+            let shard = self.lock_shard(target);
+            let (now, tick) = self.now();
+            match shard.find(pinned, target, tick) {
+                Ok(found) => return Ok((shard, found, now)),
+                // Also to report the late use of a token that was renewed away.
+                Err(NotHere::Alias | NotHere::Missing(Missing::Ended(Reason::Rotated))) => {
+                    drop(shard);
+                    target = self.resolve(pinned, id)?.id();
+                }
+                Err(NotHere::Missing(missing)) => return Err(Error::Missing(missing)),
+            }
+        }
+    }
+
+    /// Replaces a session's data by what `write` makes of it, which runs under the lock. Nothing
+    /// changes if it fails or panics. Returns the new version.
+    pub(crate) fn write<R>(
+        &self,
+        id: SessionId,
+        write: impl FnOnce(Record<'_>) -> Result<(Encoded, R)>,
+    ) -> Result<(u32, R)> {
+        self.begin_write()?;
+        let pinned = self.pin();
+        let (mut shard, found, now) = self.find_locked(&pinned, id)?;
+        let (encoded, result) = {
+            let _updating = Updating::begin();
+            write(found.record)?
+        };
+        // The result is the caller's: it is given back, or dropped, with no lock held.
+        let written = self.check_size(encoded.data().len()).and_then(|()| {
+            let draft = self.rewritten(found.record, encoded.data(), now);
+            self.settle(&mut shard, found, &draft).map(|()| draft.version)
+        });
+        shard.tidy(&pinned);
+        drop(shard);
+        let version = written?;
+        let after = After { retired_bytes: found.record.len(), ..After::default() };
+        self.finish(after, &pinned);
+        Ok((version, result))
+    }
+
+    /// The record of a session after a data write.
+    fn rewritten<'a>(&self, record: Record<'a>, data: &'a [u8], now: Nanos) -> Draft<'a> {
+        Draft {
+            id: record.id(),
+            kind: Kind::Live,
+            life: self.timeouts(record).life(now, record.absolute()),
+            absolute: record.absolute(),
+            version: record.version().wrapping_add(1),
+            node: NODE_NONE,
+            timeouts: record.timeouts_index(),
+            data,
+            trailer: record.trailer(),
+        }
+    }
+
+    /// Publishes a record in the place of another of the same session and class.
+    pub(super) fn settle<'a>(
+        &'a self,
+        shard: &mut Locked<'a>,
+        found: Found<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<()> {
+        let class = class(found.record);
+        let (old, new) = (cost(found.record.len()), cost(draft.len()));
+        let bytes = |bytes| Cost { sessions: 0, bytes };
+        let (more, less) =
+            (new.bytes.saturating_sub(old.bytes), old.bytes.saturating_sub(new.bytes));
+        if more > 0 {
+            self.common.budget.reserve(class, bytes(more)).map_err(Error::Full)?;
+        }
+        let table = &self.common.table;
+        let Ok(fresh) = table.fresh(table.shard_of(draft.id), draft) else {
+            self.common.budget.release(class, bytes(more));
+            return Err(Error::Full(Limit::Memory));
+        };
+        shard.rewrite(found, fresh);
+        if less > 0 {
+            self.common.budget.release(class, bytes(less));
+        }
+        Ok(())
+    }
+
+    /// Stores that a session was seen, though it is not read.
+    pub(crate) fn touch(&self, id: SessionId) -> Result<(), crate::Missing> {
+        let pinned = self.pin();
+        self.look(&pinned, id, true).map(|_| ())
+    }
+}

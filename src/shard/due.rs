@@ -1,0 +1,133 @@
+//! Deadlines that come: sessions expire, aliases die, tombstones are forgotten.
+
+use super::{Found, Locked};
+use crate::clock::Tick;
+use crate::error::Reason;
+use crate::reclaim::Guard;
+use crate::record::{Change, Kind, Record};
+use crate::sync::Arc;
+use crate::sync::atomic::Ordering::Relaxed;
+use crate::token::SessionId;
+use crate::watch::WatchSlot;
+use crate::wheel::NodeIndex;
+
+/// What [`Locked::expire`] leaves to do.
+#[derive(Default)]
+pub(crate) struct Expired {
+    /// Sessions with an owner, which are ended under the owner's lock.
+    pub(crate) owned: Vec<SessionId>,
+    pub(crate) woken: Vec<Arc<WatchSlot>>,
+    pub(crate) count: usize,
+    pub(crate) retired_bytes: usize,
+    /// There is more to do now.
+    pub(crate) more: bool,
+}
+
+impl Locked<'_> {
+    /// Expires and forgets what is due, in one bounded batch.
+    pub(crate) fn expire(
+        &mut self,
+        pinned: &Guard<'_>,
+        now: Tick,
+        count_max: usize,
+        sink: &mut impl FnMut(Change<'_>),
+    ) -> Expired {
+        let mut expired = Expired::default();
+        let mut due = std::mem::take(&mut self.state.due);
+        expired.more = self.state.wheel.take_due(now, count_max, &mut due);
+        for (node, key) in due.drain(..) {
+            self.fire(pinned, now, node, key, &mut expired, sink);
+        }
+        self.state.due = due;
+        expired.more |= self.forget(pinned, now, count_max);
+        self.free_retired(2 * count_max);
+        let forget_at = self.state.ended.front().map_or(Tick::NEVER, |oldest| oldest.until);
+        let next = self.state.wheel.next().unwrap_or(Tick::NEVER).min(forget_at);
+        self.shard.next_due.store(next.0, Relaxed);
+        expired
+    }
+
+    /// A wheel node's time has come: its session expires or is armed anew.
+    fn fire(
+        &mut self,
+        pinned: &Guard<'_>,
+        now: Tick,
+        node: NodeIndex,
+        key: u32,
+        expired: &mut Expired,
+        sink: &mut impl FnMut(Change<'_>),
+    ) {
+        let table = &self.common.table;
+        let holder = |record: Record<'_>| record.node() == node.0;
+        let Some(record) = self.state.writer.find_key(table, pinned, key, holder) else {
+            debug_assert!(false, "a wheel node without a session");
+            self.state.wheel.remove(node);
+            return;
+        };
+        let Some((spot, record)) = self.state.writer.find(table, pinned, record.id()) else {
+            return;
+        };
+        let found = Found { record, spot };
+        if let Kind::Alias { successor } = record.kind() {
+            if record.absolute() > now {
+                self.state.wheel.rearm(node, record.absolute());
+            } else {
+                self.bury(found, Reason::Rotated, Some(successor), now);
+            }
+            return;
+        }
+        let deadline = record.life().load().deadline();
+        if deadline > now {
+            self.state.wheel.rearm(node, deadline);
+        } else if record.has_owner() {
+            // Ended by the caller under the owner's lock, in a moment.
+            self.state.wheel.rearm(node, Tick(now.0.saturating_add(1)));
+            expired.owned.push(record.id());
+        } else if record.life().expire(now).is_none() {
+            // A touch came in between.
+            self.state.wheel.rearm(node, record.life().load().deadline());
+        } else {
+            expired.count += 1;
+            expired.retired_bytes += record.len();
+            expired.woken.extend(self.end(found, Reason::Expired, now, sink));
+        }
+    }
+
+    /// An expired session with this id that has not been ended yet.
+    pub(crate) fn find_expired<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+        now: Tick,
+    ) -> Option<Found<'g>> {
+        let (spot, record) = self.state.writer.find(&self.common.table, pinned, id)?;
+        (record.is_session() && record.life().expire(now).is_some())
+            .then_some(Found { record, spot })
+    }
+
+    /// Forgets tombstones whose time is over, and the oldest ones beyond the limit.
+    pub(super) fn forget(&mut self, pinned: &Guard<'_>, now: Tick, count_max: usize) -> bool {
+        for _ in 0..count_max {
+            let full = self.state.ended.len() > self.common.remember_max;
+            match self.state.ended.front() {
+                Some(oldest) if full || oldest.until <= now => {
+                    let key = oldest.key;
+                    self.state.ended.pop_front();
+                    self.forget_one(pinned, key);
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn forget_one(&mut self, pinned: &Guard<'_>, key: u32) {
+        let table = &self.common.table;
+        let is_ended = |record: Record<'_>| matches!(record.kind(), Kind::Ended { .. });
+        let Some(record) = self.state.writer.find_key(table, pinned, key, is_ended) else { return };
+        let id = record.id();
+        if let Some((spot, _)) = self.state.writer.find(table, pinned, id) {
+            self.state.writer.remove(table, id, spot);
+        }
+    }
+}

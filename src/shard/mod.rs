@@ -1,0 +1,451 @@
+//! What one lock guards: a part of the table with its timer wheel.
+//!
+//! Every write of a session happens here, in one critical section with its check. Nothing is
+//! called under the lock but the sink, which only queues; wakers are handed out to be woken later.
+
+mod due;
+
+use std::collections::VecDeque;
+
+use crate::activity::Activity;
+use crate::budget::{Budget, Class, Cost};
+use crate::clock::Tick;
+use crate::error::{Missing, Reason};
+use crate::life::Life;
+use crate::memory::Pool;
+use crate::reclaim::Guard;
+use crate::record::{Change, Draft, Kind, NODE_NONE, Record};
+use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, MutexGuard, lock};
+use crate::table::{Fresh, Spot, Table, Writer};
+use crate::timeouts::{TimeoutsIndex, TimeoutsTable};
+use crate::token::SessionId;
+use crate::watch::{WatchSlot, Watched};
+use crate::wheel::{NODE_COUNT_MAX, NodeIndex, Wheel};
+
+/// What a session takes beside its record: its share of a bucket, and a wheel node.
+pub(crate) const OVERHEAD_BYTES: u64 = 32;
+const _: () = assert!(NODE_NONE == NODE_COUNT_MAX, "records hold every node and one more value");
+/// Retired pieces that each write frees, at most: more than a write retires.
+const FREE_PER_WRITE: usize = 4;
+
+/// What all shards of a store work with.
+pub(crate) struct Common {
+    pub(crate) table: Table,
+    pub(crate) timeouts: TimeoutsTable,
+    pub(crate) budget: Budget,
+    /// How long the ended are remembered, in ticks.
+    pub(crate) remember_ticks: u32,
+    /// How many ended sessions a shard remembers.
+    pub(crate) remember_max: usize,
+}
+
+/// One shard.
+pub(crate) struct Shard {
+    state: Mutex<State>,
+    pub(crate) activity: Activity,
+    /// The earliest tick at which there is something to expire or to forget.
+    next_due: AtomicU32,
+    /// Bytes that wait for their last reader, as of the last write.
+    pub(crate) limbo_bytes: AtomicUsize,
+}
+
+struct State {
+    writer: Writer,
+    wheel: Wheel,
+    ended: VecDeque<Remembered>,
+    watched: Watched,
+    tally: Tally,
+    due: Vec<(NodeIndex, u32)>,
+}
+
+/// A tombstone, by the top half of its id's low half; `until` is when to forget it.
+struct Remembered {
+    key: u32,
+    until: Tick,
+}
+
+/// What happened in one shard so far.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Tally {
+    pub(crate) created: u64,
+    pub(crate) ended: [u64; Reason::ALL.len()],
+    pub(crate) renewed: u64,
+}
+
+/// A session that was found under the lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Found<'g> {
+    pub(crate) record: Record<'g>,
+    spot: Spot,
+}
+
+/// Why a session was not found under the lock.
+pub(crate) enum NotHere {
+    Missing(Missing),
+    /// The id became an alias: resolve it again.
+    Alias,
+}
+
+/// Why a record was not inserted.
+pub(crate) enum Refused {
+    /// The id is taken.
+    Exists,
+    /// The system has no memory for it.
+    Memory,
+}
+
+/// What a record of this many bytes costs.
+pub(crate) fn cost(record_bytes: usize) -> Cost {
+    Cost { sessions: 1, bytes: Pool::charged(record_bytes) as u64 + OVERHEAD_BYTES }
+}
+
+pub(crate) fn class(record: Record<'_>) -> Class {
+    if record.has_owner() { Class::Authenticated } else { Class::Anonymous }
+}
+
+fn key_of(id: SessionId) -> u32 {
+    (id.lo() >> 32) as u32
+}
+
+impl Shard {
+    pub(crate) fn new(writer: Writer, now: Tick) -> Shard {
+        Shard {
+            state: Mutex::new(State {
+                writer,
+                wheel: Wheel::new(now),
+                ended: VecDeque::new(),
+                watched: Watched::default(),
+                tally: Tally::default(),
+                due: Vec::new(),
+            }),
+            activity: Activity::new(),
+            next_due: AtomicU32::new(Tick::NEVER.0),
+            limbo_bytes: AtomicUsize::new(0),
+        }
+    }
+
+    pub(crate) fn lock<'a>(&'a self, common: &'a Common) -> Locked<'a> {
+        Locked { shard: self, common, state: lock(&self.state) }
+    }
+
+    /// The right to write, for whoever has the shard for himself.
+    pub(crate) fn writer_mut(&mut self) -> &mut Writer {
+        let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        &mut state.writer
+    }
+
+    /// Whether there may be something to expire or to forget. Relaxed: a change that is missed is
+    /// seen by the next round.
+    pub(crate) fn is_due(&self, now: Tick) -> bool {
+        self.next_due.load(Relaxed) <= now.0
+    }
+}
+
+/// A shard whose lock is held.
+pub(crate) struct Locked<'a> {
+    shard: &'a Shard,
+    common: &'a Common,
+    state: MutexGuard<'a, State>,
+}
+
+impl<'a> Locked<'a> {
+    /// The live session with this id.
+    pub(crate) fn find<'g>(
+        &self,
+        pinned: &'g Guard<'_>,
+        id: SessionId,
+        now: Tick,
+    ) -> Result<Found<'g>, NotHere> {
+        let Some((spot, record)) = self.state.writer.find(&self.common.table, pinned, id) else {
+            return Err(NotHere::Missing(Missing::Unknown));
+        };
+        match record.kind() {
+            Kind::Live if record.life().load().is_live(now) => Ok(Found { record, spot }),
+            Kind::Live => Err(NotHere::Missing(Missing::Ended(Reason::Expired))),
+            Kind::Alias { .. } => Err(NotHere::Alias),
+            Kind::Ended { reason, .. } => Err(NotHere::Missing(Missing::Ended(reason))),
+        }
+    }
+
+    /// A session that was found under this lock, after other writes, whether or not a lookup
+    /// decided meanwhile that it has expired.
+    pub(crate) fn find_again<'g>(&self, pinned: &'g Guard<'_>, id: SessionId) -> Option<Found<'g>> {
+        let (spot, record) = self.state.writer.find(&self.common.table, pinned, id)?;
+        record.is_session().then_some(Found { record, spot })
+    }
+
+    /// Adds a session. Its cost is reserved by the caller.
+    pub(crate) fn insert(
+        &mut self,
+        pinned: &Guard<'_>,
+        mut fresh: Fresh<'a>,
+        sink: &mut impl FnMut(Change<'_>),
+    ) -> Result<(), Refused> {
+        let table = &self.common.table;
+        let (id, life) = (fresh.record().id(), fresh.record().life().load());
+        let state = &mut *self.state;
+        if state.writer.find(table, pinned, id).is_some() {
+            return Err(Refused::Exists);
+        }
+        let mut node = None;
+        if life.deadline() != Tick::NEVER {
+            node = state.wheel.insert(key_of(id), life.deadline());
+            fresh.set_node(node.ok_or(Refused::Memory)?.0);
+        }
+        let Ok(record) = state.writer.insert(table, fresh) else {
+            if let Some(node) = node {
+                state.wheel.remove(node);
+            }
+            return Err(Refused::Memory);
+        };
+        state.tally.created += 1;
+        self.shard.activity.add(life.last_seen());
+        sink(Change::Created(record));
+        self.wake_at(life.deadline());
+        Ok(())
+    }
+
+    /// Puts another record in the place of a live one with the same id. The difference in cost is
+    /// settled by the caller; the new record's node is the old one's, set here.
+    pub(crate) fn rewrite(&mut self, found: Found<'_>, mut fresh: Fresh<'a>) {
+        let next = fresh.record().life().load();
+        let node = self.moved_node(found.record, next);
+        fresh.set_node(node);
+        let record = self.state.writer.replace(&self.common.table, found.spot, fresh);
+        let last = found.record.life().supersede();
+        self.shard.activity.moved(last.last_seen(), next.last_seen());
+        if last.last_seen() > next.last_seen() {
+            // A touch of the old record was later than this write's clock: neither last seen nor
+            // the deadline goes back. Lost only against another touch, which is later still.
+            let by = last.last_seen().0 - next.last_seen().0;
+            let deadline = Tick(next.deadline().0.saturating_add(by)).min(record.absolute());
+            let later = Life::new(last.last_seen(), deadline);
+            if record.life().touch(next, later) {
+                self.shard.activity.moved(next.last_seen(), later.last_seen());
+            }
+        }
+    }
+
+    /// The wheel node for a session that goes on with another life. The wheel finds out about
+    /// later deadlines by itself; only an earlier one has to be told.
+    fn moved_node(&mut self, record: Record<'_>, next: Life) -> u32 {
+        let (node, deadline) = (record.node(), next.deadline());
+        match (node, deadline) {
+            (NODE_NONE, Tick::NEVER) => NODE_NONE,
+            (NODE_NONE, _) => {
+                self.wake_at(deadline);
+                let node = self.state.wheel.insert(key_of(record.id()), deadline);
+                // Without a node the session still expires for readers; its memory stays.
+                node.map_or(NODE_NONE, |node| node.0)
+            }
+            (_, Tick::NEVER) => {
+                self.state.wheel.remove(NodeIndex(node));
+                NODE_NONE
+            }
+            (_, _) => {
+                if deadline < record.life().load().deadline() {
+                    self.state.wheel.rearm(NodeIndex(node), deadline);
+                    self.wake_at(deadline);
+                }
+                node
+            }
+        }
+    }
+
+    /// Ends a live session: a tombstone takes its place. Returns who has to be woken.
+    pub(crate) fn end(
+        &mut self,
+        found: Found<'_>,
+        reason: Reason,
+        now: Tick,
+        sink: &mut impl FnMut(Change<'_>),
+    ) -> Vec<Arc<WatchSlot>> {
+        let record = found.record;
+        self.common.budget.release(class(record), cost(record.len()));
+        let woken = self.displace(found, reason, now);
+        sink(Change::Ended { record, reason });
+        woken
+    }
+
+    /// Ends a live session whose room in the budget another one takes over.
+    pub(crate) fn displace(
+        &mut self,
+        found: Found<'_>,
+        reason: Reason,
+        now: Tick,
+    ) -> Vec<Arc<WatchSlot>> {
+        let last = self.bury(found, reason, None, now);
+        self.shard.activity.remove(last.last_seen());
+        self.state.tally.ended[usize::from(reason.code())] += 1;
+        self.state.watched.take(found.record.id())
+    }
+
+    /// Puts a tombstone in the place of a session or an alias.
+    fn bury(
+        &mut self,
+        found: Found<'_>,
+        reason: Reason,
+        successor: Option<SessionId>,
+        now: Tick,
+    ) -> Life {
+        let record = found.record;
+        let id = record.id();
+        if record.node() != NODE_NONE {
+            self.state.wheel.remove(NodeIndex(record.node()));
+        }
+        let tombstone = Draft {
+            id,
+            kind: Kind::Ended { reason, successor },
+            life: Life::DEAD,
+            absolute: Tick::FIRST,
+            version: record.version(),
+            node: NODE_NONE,
+            timeouts: TimeoutsIndex::EXPLICIT,
+            data: &[],
+            trailer: None,
+        };
+        let table = &self.common.table;
+        let fresh = table.fresh(self.state.writer.shard(), &tombstone);
+        match fresh {
+            Ok(fresh) if self.common.remember_max > 0 && self.common.remember_ticks > 0 => {
+                self.state.writer.replace(table, found.spot, fresh);
+                let until = Tick(now.0.saturating_add(self.common.remember_ticks));
+                self.state.ended.push_back(Remembered { key: key_of(id), until });
+                self.wake_at(until);
+            }
+            // Without memory the session ends all the same; only the reason is not remembered.
+            _ => self.state.writer.remove(table, id, found.spot),
+        }
+        record.life().supersede()
+    }
+
+    /// Makes an alias of a live session that goes on under another id. Returns those who watch it.
+    pub(crate) fn alias(
+        &mut self,
+        found: Found<'_>,
+        successor: SessionId,
+        until: Tick,
+    ) -> Result<Vec<Arc<WatchSlot>>, Refused> {
+        let id = found.record.id();
+        let alias = Draft {
+            id,
+            kind: Kind::Alias { successor },
+            life: Life::DEAD,
+            absolute: until,
+            version: found.record.version(),
+            node: found.record.node(),
+            timeouts: TimeoutsIndex::EXPLICIT,
+            data: &[],
+            trailer: None,
+        };
+        let table = &self.common.table;
+        let mut fresh =
+            table.fresh(self.state.writer.shard(), &alias).map_err(|_| Refused::Memory)?;
+        match found.record.node() {
+            NODE_NONE => {
+                let node = self.state.wheel.insert(key_of(id), until).ok_or(Refused::Memory)?;
+                fresh.set_node(node.0);
+            }
+            node => self.state.wheel.rearm(NodeIndex(node), until),
+        }
+        self.wake_at(until);
+        self.state.writer.replace(table, found.spot, fresh);
+        let last = found.record.life().supersede();
+        self.shard.activity.remove(last.last_seen());
+        self.state.tally.renewed += 1;
+        // The successor was counted as created when it was inserted.
+        Ok(self.state.watched.take(id))
+    }
+
+    /// Takes back what [`Locked::insert`] counted for a session that is not new.
+    pub(crate) fn uncount_created(&mut self) {
+        self.state.tally.created -= 1;
+    }
+
+    /// Takes a session out that nobody has seen yet.
+    pub(crate) fn withdraw(&mut self, pinned: &Guard<'_>, id: SessionId) {
+        let table = &self.common.table;
+        let Some((spot, record)) = self.state.writer.find(table, pinned, id) else { return };
+        if record.node() != NODE_NONE {
+            self.state.wheel.remove(NodeIndex(record.node()));
+        }
+        self.state.writer.remove(table, id, spot);
+        let last = record.life().supersede();
+        self.shard.activity.remove(last.last_seen());
+        self.state.tally.created -= 1;
+    }
+
+    /// Ends a write: forgets what is too much, frees what nobody sees any more.
+    pub(crate) fn tidy(&mut self, pinned: &Guard<'_>) {
+        if self.state.ended.len() > self.common.remember_max {
+            self.forget(pinned, Tick::FIRST, 1);
+        }
+        self.free_retired(FREE_PER_WRITE);
+    }
+
+    /// Frees up to `count_max` pieces that nobody sees any more. Returns whether others wait.
+    pub(crate) fn free_retired(&mut self, count_max: usize) -> bool {
+        self.state.writer.free_retired(&self.common.table, count_max);
+        let waiting = self.state.writer.limbo_bytes();
+        // Relaxed: a hint for the expiry thread.
+        self.shard.limbo_bytes.store(waiting, Relaxed);
+        waiting > 0
+    }
+
+    fn wake_at(&self, tick: Tick) {
+        self.shard.next_due.fetch_min(tick.0, Relaxed);
+    }
+
+    pub(crate) fn watched(&mut self) -> &mut Watched {
+        &mut self.state.watched
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.state.tally
+    }
+
+    pub(crate) fn ended_count(&self) -> usize {
+        self.state.ended.len()
+    }
+
+    /// Bytes of the shard's array, of its wheel, and of memory that waits for its last reader.
+    pub(crate) fn memory_bytes(&self) -> (usize, usize, usize) {
+        let writer = &self.state.writer;
+        (writer.array_bytes(&self.common.table), self.state.wheel.bytes(), writer.limbo_bytes())
+    }
+
+    pub(crate) fn wheel_nodes(&self) -> u32 {
+        self.state.wheel.len()
+    }
+
+    pub(crate) fn reserve(&mut self, entries: usize) -> bool {
+        self.state.writer.reserve(&self.common.table, entries)
+    }
+
+    /// Checks what must hold, and calls `visit` with each live session.
+    ///
+    /// # Panics
+    /// With the invariant that is broken.
+    pub(crate) fn validate(&self, mut visit: impl FnMut(Record<'_>)) {
+        let mut nodes = std::collections::HashSet::new();
+        let mut tombstones = 0;
+        self.state.wheel.validate();
+        self.state.writer.validate(&self.common.table, |record| {
+            if record.node() != NODE_NONE {
+                assert!(nodes.insert(record.node()), "two sessions share a wheel node");
+                assert_eq!(self.state.wheel.key(NodeIndex(record.node())), key_of(record.id()));
+            }
+            match record.kind() {
+                Kind::Live => visit(record),
+                Kind::Alias { .. } => assert!(record.node() != NODE_NONE, "alias without node"),
+                Kind::Ended { .. } => {
+                    assert_eq!(record.node(), NODE_NONE, "tombstone with a wheel node");
+                    tombstones += 1;
+                }
+            }
+        });
+        assert_eq!(nodes.len(), self.state.wheel.len() as usize, "wheel nodes without a session");
+        assert_eq!(tombstones, self.state.ended.len(), "tombstones that nobody will forget");
+    }
+}

@@ -1,0 +1,300 @@
+//! The store: what those who embed it see.
+
+mod identity;
+mod observe;
+
+use std::fmt;
+use std::marker::PhantomData;
+
+pub use identity::Except;
+pub use observe::{Cursor, Page};
+
+use crate::attributes::{Attributes, Changes};
+use crate::data::{self, SessionData};
+use crate::error::{Error, Missing, Result};
+use crate::expiry::ExpiryThread;
+use crate::options::{Builder, CreateOptions};
+use crate::record::OwnedRecord;
+use crate::session::{Session, view};
+use crate::sessions::Sessions;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, lock};
+use crate::token::{SessionId, Token};
+use crate::version::Version;
+
+/// Sessions in the memory of this process: a cheap handle, to be cloned wherever one is needed.
+///
+/// See the [crate's documentation](crate) for an overview. All methods are synchronous and take
+/// nanoseconds to microseconds; none waits for anything but the lock of one shard, and lookups not
+/// even for that.
+///
+/// Closures given to [`read`](Store::read) and [`peek`](Store::peek) may use the store freely.
+/// That of [`update`](Store::update) runs under its session's shard lock: inside it only lookups
+/// are allowed, everything else panics with a clear message. Closures must not block. A panic in
+/// one leaves the session as it was and the store usable.
+///
+/// Dropping the last handle ends the store's threads and resolves every
+/// [`Watch`](crate::Watch).
+pub struct Store<S = Attributes> {
+    sessions: Arc<Sessions>,
+    /// After `sessions`: dropped last, so that the threads find the sessions gone.
+    threads: Arc<Threads>,
+    data: PhantomData<fn() -> S>,
+}
+
+/// The store's own threads, which hold the sessions weakly. Dropped with the last handle.
+struct Threads {
+    closing: Arc<AtomicBool>,
+    expiry: Mutex<Option<ExpiryThread>>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.closing.store(true, Relaxed);
+        if let Some(mut expiry) = lock(&self.expiry).take() {
+            expiry.stop();
+        }
+    }
+}
+
+impl<S> Clone for Store<S> {
+    fn clone(&self) -> Store<S> {
+        Store {
+            sessions: Arc::clone(&self.sessions),
+            threads: Arc::clone(&self.threads),
+            data: PhantomData,
+        }
+    }
+}
+
+impl<S> fmt::Debug for Store<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (all, anonymous) = self.sessions.common.budget.sums();
+        f.debug_struct("Store")
+            .field("live", &all.sessions)
+            .field("anonymous", &anonymous.sessions)
+            .field("bytes", &all.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S: SessionData> Builder<S> {
+    /// Opens a store in memory. Nothing survives the process.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for an option that is absurd or contradicts another, [`Error::Thread`]
+    /// if a thread cannot be started, [`Error::Full`] without memory.
+    pub fn in_memory(self) -> Result<Store<S>> {
+        let options = self.validated()?;
+        let wants_thread = options.expiry_thread;
+        let sessions = Arc::new(Sessions::new(options)?);
+        let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
+        let closing = Arc::clone(&sessions.closing);
+        let threads = Arc::new(Threads { closing, expiry: Mutex::new(expiry) });
+        Ok(Store { sessions, threads, data: PhantomData })
+    }
+}
+
+impl<S: SessionData> Store<S> {
+    /// Options of a new store, with their defaults.
+    pub fn builder() -> Builder<S> {
+        Builder::new()
+    }
+
+    /// Creates an anonymous session and returns its token: the only place, with
+    /// [`rotate`](Store::rotate) and [`renew`](Store::renew), where a token is made. An id is never
+    /// taken from outside, and an existing session is never overwritten.
+    ///
+    /// Costs about a microsecond, half of it for the operating system's random bytes.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::TooLarge`], [`Error::Encode`], [`Error::Random`],
+    /// [`Error::Forked`].
+    pub fn create(&self, data: S) -> Result<Token> {
+        self.create_with(data, CreateOptions::new())
+    }
+
+    /// Creates a session with an owner, a label or timeouts of its own.
+    ///
+    /// # Errors
+    /// As [`create`](Store::create), with [`Error::OwnerFull`] and [`Error::InvalidText`].
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, CreateOptions, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let options = CreateOptions::new().owner("alice").label("Firefox on Linux");
+    /// let token = store.create_with(Attributes::new(), options)?;
+    /// assert_eq!(store.owner_sessions("alice")[0].id, token.id());
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn create_with(&self, data: S, options: CreateOptions) -> Result<Token> {
+        let encoded = data::encode(&data)?;
+        self.sessions.create(encoded.data(), &options)
+    }
+
+    /// Shows a session's data to a closure, in its archived form and without copying it. Counts as
+    /// activity.
+    ///
+    /// Takes no lock and never waits. While the closure runs, memory that other threads retire is
+    /// kept, so it should be short.
+    ///
+    /// # Errors
+    /// [`Missing`] if there is no such session, or no more.
+    #[inline]
+    pub fn read<R>(&self, id: SessionId, f: impl FnOnce(&S::Archived) -> R) -> Result<R, Missing> {
+        let sessions = &*self.sessions;
+        let pinned = sessions.pin();
+        let record = sessions.look(&pinned, id, true)?;
+        Ok(f(view::<S>(record.data())))
+    }
+
+    /// As [`read`](Store::read), but does not count as activity.
+    ///
+    /// # Errors
+    /// [`Missing`] if there is no such session, or no more.
+    #[inline]
+    pub fn peek<R>(&self, id: SessionId, f: impl FnOnce(&S::Archived) -> R) -> Result<R, Missing> {
+        let sessions = &*self.sessions;
+        let pinned = sessions.pin();
+        let record = sessions.look(&pinned, id, false)?;
+        Ok(f(view::<S>(record.data())))
+    }
+
+    /// A copy of a session that may be kept, and held over an `.await`. Counts as activity.
+    ///
+    /// Costs an allocation and a copy more than [`read`](Store::read).
+    ///
+    /// # Errors
+    /// [`Missing`] if there is no such session, or no more.
+    pub fn get(&self, id: SessionId) -> Result<Session<S>, Missing> {
+        let sessions = &*self.sessions;
+        let pinned = sessions.pin();
+        let record = sessions.look(&pinned, id, true)?;
+        Ok(Session::new(OwnedRecord::copy_of(record)))
+    }
+
+    /// Changes a session's data in one atomic step: the closure sees the newest data, and nobody
+    /// else writes the session until its change is there. N threads that each add 1 M times give
+    /// exactly N * M. Counts as activity.
+    ///
+    /// The closure runs once, under the lock of the session's shard. It must not block; for work
+    /// that has to wait, use [`get`](Store::get) with [`replace_if`](Store::replace_if).
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Full`], [`Error::TooLarge`], [`Error::Encode`],
+    /// [`Error::Forked`]. The session is then as it was.
+    ///
+    /// # Panics
+    /// If called, like any other write, inside the closure of an update.
+    pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut S) -> R) -> Result<R> {
+        self.try_update(id, |data| Ok(f(data)))
+    }
+
+    /// As [`update`](Store::update), for closures that may fail: then nothing changes.
+    ///
+    /// # Errors
+    /// As [`update`](Store::update), or the closure's own.
+    ///
+    /// # Panics
+    /// As [`update`](Store::update).
+    pub fn try_update<R>(&self, id: SessionId, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
+        let (_, result) = self.sessions.write(id, |record| {
+            let mut data = data::decode::<S>(view::<S>(record.data()))?;
+            let result = f(&mut data)?;
+            Ok((data::encode(&data)?, result))
+        })?;
+        Ok(result)
+    }
+
+    /// Replaces a session's data, whatever it was. Counts as activity.
+    ///
+    /// # Errors
+    /// As [`update`](Store::update).
+    pub fn replace(&self, id: SessionId, data: S) -> Result<Version> {
+        let encoded = data::encode(&data)?;
+        let (version, ()) = self.sessions.write(id, |_| Ok((encoded, ())))?;
+        Ok(Version(version))
+    }
+
+    /// Replaces a session's data if nobody wrote it since the version that the caller saw. Counts
+    /// as activity.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] with the present version; else as [`update`](Store::update).
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Error, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let id = store.create(Attributes::new())?.id();
+    /// let seen = store.get(id)?;
+    /// store.update(id, |s| { s.set("by", "somebody else"); })?;
+    /// let late = store.replace_if(id, seen.version(), Attributes::new());
+    /// assert!(matches!(late, Err(Error::Conflict { .. })));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn replace_if(&self, id: SessionId, version: Version, data: S) -> Result<Version> {
+        let encoded = data::encode(&data)?;
+        let (version, ()) = self.sessions.write(id, |record| {
+            let current = Version(record.version());
+            if current == version { Ok((encoded, ())) } else { Err(Error::Conflict { current }) }
+        })?;
+        Ok(Version(version))
+    }
+
+    /// Tells the store that a session is in use, without reading or writing data.
+    ///
+    /// Stored at most once per touch granularity: the larger of 1 second and a 64th of the idle
+    /// timeout. So a session may expire early by as much, never late.
+    ///
+    /// # Errors
+    /// [`Missing`] if there is no such session, or no more: a touch never revives one.
+    pub fn touch(&self, id: SessionId) -> Result<(), Missing> {
+        self.sessions.touch(id)
+    }
+}
+
+impl Store<Attributes> {
+    /// Applies the changes of single keys in one atomic step: for middlewares that load a session,
+    /// let a handler change it, and save it at the end. Changes of different keys never conflict.
+    ///
+    /// `base` is the version on which the changes were made. If the session is still at it, they
+    /// are applied as they are; otherwise a change conflicts only if its very key was changed
+    /// meanwhile, to something else.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`], with nothing changed; else as [`update`](Store::update).
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Changes, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let id = store.create(Attributes::from([("cart", 1.into())]))?.id();
+    ///
+    /// let loaded = store.get(id)?;
+    /// let base = loaded.to_data()?;
+    /// let mut changed = base.clone();
+    /// changed.set("theme", "dark");
+    /// // Meanwhile another request changes another key.
+    /// store.update(id, |s| { s.set("cart", 2); })?;
+    /// store.patch(id, loaded.version(), &Changes::between(&base, &changed))?;
+    ///
+    /// let session = store.get(id)?;
+    /// assert_eq!(session.get_str("theme"), Some("dark"));
+    /// assert_eq!(session.get_i64("cart"), Some(2));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn patch(&self, id: SessionId, base: Version, changes: &Changes) -> Result<Version> {
+        let (version, ()) = self.sessions.write(id, |record| {
+            let current = Version(record.version());
+            let mut data = data::decode::<Attributes>(view::<Attributes>(record.data()))?;
+            changes.apply(&mut data, current == base).map_err(|_| Error::Conflict { current })?;
+            Ok((data::encode(&data)?, ()))
+        })?;
+        Ok(Version(version))
+    }
+}

@@ -1,0 +1,151 @@
+//! How long a session lives: the timeouts of one session, numbered so that a record holds a byte.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::clock::{Nanos, TICK, Tick};
+use crate::life::Life;
+use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use crate::sync::{Mutex, lock};
+
+/// The shortest time between two touches of one session that are both stored.
+pub(crate) const TOUCH_GRANULARITY_MIN: Duration = Duration::from_secs(1);
+/// Sessions are touched at most this many times per idle timeout.
+const TOUCHES_PER_IDLE_TIMEOUT: u32 = 64;
+
+/// The timeouts of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Timeouts {
+    pub(crate) idle: Duration,
+    pub(crate) lifetime: Duration,
+}
+
+impl Timeouts {
+    /// The tick at which the lifetime of a session that authenticated at `from` is over.
+    pub(crate) fn absolute(self, from: Nanos) -> Tick {
+        Tick::deadline(from, self.lifetime)
+    }
+
+    /// The life of a session seen at `now`.
+    pub(crate) fn life(self, now: Nanos, absolute: Tick) -> Life {
+        Life::new(Tick::at(now), Tick::deadline(now, self.idle).min(absolute))
+    }
+
+    /// How many ticks a touch has to be later than the last one to be stored.
+    fn granularity_ticks(self) -> u32 {
+        let granularity = (self.idle / TOUCHES_PER_IDLE_TIMEOUT).max(TOUCH_GRANULARITY_MIN);
+        u32::try_from(granularity.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The number of a pair of timeouts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TimeoutsIndex(pub(crate) u8);
+
+impl TimeoutsIndex {
+    /// The store has seen too many different pairs: the record itself holds the timeouts.
+    pub(crate) const EXPLICIT: TimeoutsIndex = TimeoutsIndex(u8::MAX);
+}
+
+/// All pairs of timeouts that a store has met, up to 255. Servers use a handful.
+pub(crate) struct TimeoutsTable {
+    /// By index; ticks. Written before the first record with that index is published, so lookups
+    /// load it Relaxed.
+    granularity: [AtomicU32; 256],
+    entries: [OnceLock<Timeouts>; 255],
+    count: Mutex<usize>,
+    /// The smallest granularity of all entries, so that most lookups need no other.
+    granularity_min: AtomicU32,
+}
+
+impl TimeoutsTable {
+    pub(crate) fn new() -> TimeoutsTable {
+        let smallest = (TOUCH_GRANULARITY_MIN.as_nanos() / TICK.as_nanos()) as u32;
+        TimeoutsTable {
+            granularity: std::array::from_fn(|_| AtomicU32::new(smallest)),
+            entries: std::array::from_fn(|_| OnceLock::new()),
+            count: Mutex::new(0),
+            granularity_min: AtomicU32::new(u32::MAX),
+        }
+    }
+
+    /// The number of these timeouts, new or old.
+    pub(crate) fn index_of(&self, timeouts: Timeouts) -> TimeoutsIndex {
+        // The store's two defaults come first: they are found without the lock.
+        let known = |from: usize, to: usize| {
+            (from..to).find(|&index| self.entries[index].get() == Some(&timeouts))
+        };
+        if let Some(index) = known(0, 2) {
+            return TimeoutsIndex(index as u8);
+        }
+        let mut count = lock(&self.count);
+        if let Some(index) = known(0, *count) {
+            return TimeoutsIndex(index as u8);
+        }
+        let granularity = timeouts.granularity_ticks();
+        self.granularity_min.fetch_min(granularity, Relaxed);
+        let Some(entry) = self.entries.get(*count) else { return TimeoutsIndex::EXPLICIT };
+        self.granularity[*count].store(granularity, Relaxed);
+        let _ = entry.set(timeouts);
+        *count += 1;
+        TimeoutsIndex((*count - 1) as u8)
+    }
+
+    /// The timeouts with this number. None for [`TimeoutsIndex::EXPLICIT`].
+    pub(crate) fn get(&self, index: TimeoutsIndex) -> Option<Timeouts> {
+        self.entries.get(usize::from(index.0)).and_then(OnceLock::get).copied()
+    }
+
+    /// How many ticks a touch has to be later than the last one to be stored, at least, whatever
+    /// the session's timeouts.
+    #[inline(always)]
+    pub(crate) fn granularity_ticks_min(&self) -> u32 {
+        self.granularity_min.load(Relaxed)
+    }
+
+    /// How many ticks a touch has to be later than the last one to be stored.
+    pub(crate) fn granularity_ticks(&self, index: TimeoutsIndex) -> u32 {
+        self.granularity[usize::from(index.0)].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn minutes(idle: u64, lifetime: u64) -> Timeouts {
+        Timeouts {
+            idle: Duration::from_secs(60 * idle),
+            lifetime: Duration::from_secs(60 * lifetime),
+        }
+    }
+
+    #[test]
+    fn pairs_are_numbered_once_and_never_wrap() {
+        let table = TimeoutsTable::new();
+        for round in 0..2 {
+            for idle in 0..255 {
+                let index = table.index_of(minutes(idle, 600));
+                assert_eq!(index, TimeoutsIndex(idle as u8), "round {round}");
+                assert_eq!(table.get(index), Some(minutes(idle, 600)));
+            }
+        }
+        assert_eq!(table.index_of(minutes(1, 1)), TimeoutsIndex::EXPLICIT);
+        assert_eq!(table.get(TimeoutsIndex::EXPLICIT), None);
+        assert_eq!(table.granularity_ticks(TimeoutsIndex::EXPLICIT), 20);
+        assert_eq!(table.granularity_ticks(TimeoutsIndex(1)), 20);
+        assert_eq!(table.granularity_ticks(TimeoutsIndex(64)), 20 * 60);
+    }
+
+    #[test]
+    fn the_deadline_is_the_earlier_of_the_two() {
+        let now = Nanos(0);
+        let life = minutes(30, 10).life(now, minutes(30, 10).absolute(now));
+        assert_eq!(life.deadline(), Tick::deadline(now, Duration::from_secs(600)));
+        let life = minutes(30, 100).life(now, minutes(30, 100).absolute(now));
+        assert_eq!(life.deadline(), Tick::deadline(now, Duration::from_secs(1800)));
+        let for_ever = Timeouts { idle: Duration::MAX, lifetime: Duration::MAX };
+        assert_eq!(for_ever.life(now, for_ever.absolute(now)).deadline(), Tick::NEVER);
+        assert!(for_ever.life(now, Tick::NEVER).is_live(Tick::LAST));
+    }
+}

@@ -1,0 +1,13 @@
+//! The number that tells two states of a session apart.
+
+use std::fmt;
+
+/// Counts the data writes of one session. Opaque but for equality and order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Version(pub(crate) u32);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

@@ -1,0 +1,16 @@
+//! The behaviour tests of the crate, one module per promise, linked as one binary.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod architecture;
+mod events;
+mod input;
+mod lifetimes;
+mod limits;
+mod login;
+mod model;
+mod owners;
+mod rotation;
+mod seeds;
+mod stress;
+mod support;
+mod watch;

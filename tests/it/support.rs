@@ -1,0 +1,120 @@
+//! What the tests of several promises need: processes of their own, time limits, parallel starts.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::process::Command;
+use std::sync::{Barrier, mpsc};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use cloakroom::{Builder, CreateOptions, SessionId, Store};
+
+/// Whether this is the long run (`tests/run full`).
+pub(crate) fn full() -> bool {
+    std::env::var_os("CLOAKROOM_FULL").is_some_and(|value| value == "1")
+}
+
+/// Runs the test `name` in a process of its own, where nothing else takes memory or threads.
+/// True in that process; false once it has passed.
+pub(crate) fn alone(name: &str) -> bool {
+    if std::env::var_os("CLOAKROOM_ALONE").is_some_and(|value| value == name) {
+        return true;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"])
+        .env("CLOAKROOM_ALONE", name)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}\n{text}\n{errors}", output.status);
+    assert!(text.contains("test result: ok. 1 passed"), "the test did not run: {text}");
+    false
+}
+
+/// Runs something that must not hang, on a thread of its own.
+pub(crate) fn within<R: Send + 'static>(
+    time: Duration,
+    what: &str,
+    f: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let (done, result) = mpsc::channel();
+    let thread = std::thread::spawn(move || done.send(f()).unwrap());
+    match result.recv_timeout(time) {
+        Ok(result) => {
+            thread.join().unwrap();
+            result
+        }
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what}: hangs"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => {
+            std::panic::resume_unwind(thread.join().unwrap_err())
+        }
+    }
+}
+
+/// As [`within`], with a limit that only a hang exceeds.
+pub(crate) fn no_hang<R: Send + 'static>(what: &str, f: impl FnOnce() -> R + Send + 'static) -> R {
+    within(Duration::from_secs(10), what, f)
+}
+
+/// Runs `f(0)` to `f(threads - 1)` on threads that start together; returns what they return.
+pub(crate) fn parallel<R: Send>(threads: usize, f: impl Fn(usize) -> R + Sync) -> Vec<R> {
+    let barrier = Barrier::new(threads);
+    let run = |index| {
+        barrier.wait();
+        f(index)
+    };
+    std::thread::scope(|scope| {
+        let handles: Vec<_> =
+            (0..threads).map(|index| scope.spawn(move || run(index))).collect::<Vec<_>>();
+        handles.into_iter().map(|handle| handle.join().unwrap()).collect()
+    })
+}
+
+/// The bytes of this process that are in memory.
+#[cfg(target_os = "linux")]
+pub(crate) fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+/// The time since something, for upper bounds that leave room for a busy machine.
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    #[allow(clippy::disallowed_methods, reason = "measures the store from outside")]
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch(Instant::now())
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "measures the store from outside")]
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
+    }
+}
+
+/// Polls a future once, with a waker that does nothing.
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// A store of attributes with these options.
+pub(crate) fn store_with(options: impl FnOnce(Builder<Data>) -> Builder<Data>) -> Store {
+    options(Store::builder()).in_memory().unwrap()
+}
+
+pub(crate) type Data = cloakroom::Attributes;
+
+pub(crate) fn owned_by(owner: &str) -> CreateOptions {
+    CreateOptions::new().owner(owner)
+}
+
+/// The ids of an owner's sessions, as listed.
+pub(crate) fn listed(store: &Store, owner: &str) -> Vec<SessionId> {
+    store.owner_sessions(owner).into_iter().map(|info| info.id).collect()
+}
+
+pub(crate) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
