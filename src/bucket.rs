@@ -8,16 +8,16 @@
 //! | 7 x 8 bits         | 8 bits    | 64 bit | 64 bit |     | 64 bit |
 //! +--------------------------------+--------+--------+-- --+--------+
 //! slot word
-//!  63        48 47                                     4 3      0
-//! +------------+----------------------------------------+--------+
-//! | id bits    | address of the record, 16-byte aligned | id bits|
-//! | lo[63..48] |                                        |lo[47..44]
-//! +------------+----------------------------------------+--------+
+//!  63                                         20 19         0
+//! +---------------------------------------------+------------+
+//! | address of the record, without its low four | prefix     |
+//! | bits, which are zero                        | lo[19..0]  |
+//! +---------------------------------------------+------------+
 //! ```
-//! A tag of 0 means that the slot is free. Tags in one word make the search a byte-parallel
-//! compare without a branch that depends on the data when it hits, which keeps several lookups in
-//! flight. The id bits in a slot filter wrong tags without touching a record. They are also the
-//! 20 bits from which the bucket is chosen, so an array grows without reading a record.
+//! A slot word of 0 is a free slot; its tag is 0, which some ids have too. Tags in one word make
+//! the search a byte-parallel compare without a branch that depends on the data when it hits,
+//! which keeps several lookups in flight. The top bits of the prefix choose the bucket, so an array
+//! grows without reading a record.
 //!
 //! An entry whose bucket is full lives in the next one with room. The overflow counter of every
 //! bucket that was passed over says so: it goes up before the entry is published, down after it is
@@ -31,18 +31,22 @@
 #![allow(unsafe_code, reason = "buckets live in raw memory of the table")]
 
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use crate::tags::{Matches, Pattern, TAG_COUNT, tag_of};
 
 /// Entries per bucket.
-pub(crate) const SLOT_COUNT: usize = 7;
-/// An array has at most 2 to this many buckets: a slot word carries no more bits of the id.
-pub(crate) const BITS_MAX: u32 = 20;
+pub(crate) const SLOT_COUNT: usize = TAG_COUNT;
+/// The bits of a prefix: what a slot word carries of an id besides the record's address.
+pub(crate) const PREFIX_BITS: u32 = 20;
+/// An array has at most 2 to this many buckets.
+pub(crate) const BITS_MAX: u32 = PREFIX_BITS;
 pub(crate) const BUCKET_BYTES: usize = 64;
 
-const LOW_BYTES: u64 = 0x0101_0101_0101_0101;
-const TAG_HIGH_BITS: u64 = 0x0080_8080_8080_8080;
+const PREFIX: u64 = (1 << PREFIX_BITS) - 1;
+/// How far an address is shifted in a slot word: its low four bits come to lie over the prefix.
+const ADDRESS_SHIFT: u32 = 16;
+const ADDRESS_ALIGN: u64 = 16;
 const OVERFLOW_ONE: u64 = 1 << 56;
 const OVERFLOW_STUCK: u64 = 255;
-const ADDRESS: u64 = 0x0000_ffff_ffff_fff0;
 
 /// Seven entries.
 #[derive(Default)]
@@ -55,53 +59,56 @@ pub(crate) struct Bucket {
 /// What the bucket knows of an id: where it belongs, and how to tell it from most others.
 #[derive(Clone, Copy)]
 pub(crate) struct Key {
-    /// The low half of the id.
+    /// The low half of the id, of which the bucket uses the prefix.
     pub(crate) lo: u64,
-    tag: u64,
+    /// The lower half of the high half, of which the bucket uses the tag.
+    hash: u32,
 }
 
 impl Key {
     #[inline(always)]
     pub(crate) fn new(hi: u64, lo: u64) -> Key {
-        let tag = hi & 0xff;
-        Key { lo, tag: tag + u64::from(tag == 0) }
+        Key { lo, hash: hi as u32 }
+    }
+
+    #[inline(always)]
+    fn pattern(self) -> Pattern {
+        Pattern::new(self.hash)
     }
 }
 
-/// A record's address together with 20 bits of its id.
+/// The prefix of an id with this low half: what orders the entries of a shard.
+#[inline(always)]
+pub(crate) fn prefix_of(lo: u64) -> u32 {
+    (lo & PREFIX) as u32
+}
+
+/// A record's address together with the prefix of its id.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SlotWord(pub(crate) u64);
 
 impl SlotWord {
     pub(crate) fn new(address: u64, lo: u64) -> SlotWord {
-        debug_assert_eq!(address & !ADDRESS, 0, "a record's address has 48 bits and is aligned");
-        SlotWord(address | lo & 0xffff << 48 | lo >> 44 & 15)
+        debug_assert!(
+            address.is_multiple_of(ADDRESS_ALIGN) && address >> (64 - ADDRESS_SHIFT) == 0,
+            "a record's address has 48 bits and is aligned"
+        );
+        SlotWord(address << ADDRESS_SHIFT | lo & PREFIX)
     }
 
     #[inline(always)]
     pub(crate) fn address(self) -> u64 {
-        self.0 & ADDRESS
-    }
-
-    /// The top 20 bits of the id's low half, in place.
-    fn lo_bits(self) -> u64 {
-        self.0 & 0xffff << 48 | (self.0 & 15) << 44
+        self.0 >> ADDRESS_SHIFT & !(ADDRESS_ALIGN - 1)
     }
 
     #[inline(always)]
-    fn may_be(self, lo: u64) -> bool {
-        // Two branches, not one on both: the second is never seen to be taken.
-        if (self.0 ^ lo) >> 48 != 0 {
-            return false;
-        }
-        if self.address() == 0 { unlikely() } else { true }
+    fn is_free(self) -> bool {
+        self.0 == 0
     }
-}
 
-/// Tells the compiler which way is rare.
-#[cold]
-fn unlikely() -> bool {
-    false
+    fn may_be(self, lo: u64) -> bool {
+        !self.is_free() && (self.0 ^ lo) & PREFIX == 0
+    }
 }
 
 /// Where an entry is.
@@ -114,14 +121,14 @@ pub(crate) struct Place {
 /// An array of buckets: its address and the number of its index bits, in one word.
 ///
 /// The word is what the directory holds, so that one load gives readers an address with the size
-/// that belongs to it. Buckets are 64-byte aligned: the low six bits hold 64 - bits.
+/// that belongs to it. Buckets are 64-byte aligned: the low six bits hold 32 - bits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Array(pub(crate) u64);
 
 impl Array {
     pub(crate) fn new(address: u64, bits: u32) -> Array {
         debug_assert!((1..=BITS_MAX).contains(&bits) && address & 63 == 0);
-        Array(address | u64::from(64 - bits))
+        Array(address | u64::from(32 - bits))
     }
 
     /// An array that nobody may write.
@@ -136,7 +143,7 @@ impl Array {
     }
 
     pub(crate) fn bits(self) -> u32 {
-        64 - (self.0 & 63) as u32
+        32 - (self.0 & 63) as u32
     }
 
     pub(crate) fn bucket_count(self) -> usize {
@@ -150,12 +157,13 @@ impl Array {
     /// The bucket in which a search for this id begins.
     #[inline(always)]
     pub(crate) fn home(self, lo: u64) -> u64 {
-        lo >> (self.0 & 63)
+        // The prefix in the top bits of 32, of which the array's own number are left.
+        u64::from((lo as u32) << (32 - PREFIX_BITS) >> (self.0 & 31))
     }
 
     #[inline(always)]
     fn mask(self) -> u64 {
-        u64::MAX >> (self.0 & 63)
+        u64::from(u32::MAX >> (self.0 & 31))
     }
 
     /// # Safety
@@ -169,40 +177,37 @@ impl Array {
         unsafe { &*bucket }
     }
 
+    /// The first slot word of the home bucket that may belong to `key`, if there is one. A search
+    /// has to go on when it does not.
+    ///
+    /// # Safety
+    /// As for [`Array::search`].
+    #[inline(always)]
+    pub(crate) unsafe fn first(self, key: Key) -> Option<SlotWord> {
+        // SAFETY: a home is inside; the caller vouches for the array.
+        let bucket = unsafe { self.bucket(self.home(key.lo)) };
+        // Acquire as in `Bucket::search`.
+        let matches = key.pattern().matches(bucket.control.load(Acquire));
+        if !matches.any() {
+            return None;
+        }
+        let word = bucket.slot(matches);
+        // The prefix is not compared: a wrong tag is so rare that the record may tell.
+        (!word.is_free()).then_some(word)
+    }
+
     /// Calls `visit` with the slot words that may belong to `key` until it returns something.
     ///
     /// # Safety
     /// The array must stay live during the call (pinned, or the shard's lock held).
-    #[inline(always)]
     pub(crate) unsafe fn search<R>(
         self,
         key: Key,
         mut visit: impl FnMut(SlotWord) -> Option<R>,
     ) -> Option<R> {
-        let pattern = key.tag.wrapping_mul(LOW_BYTES);
-        // SAFETY: a home is inside; the caller vouches for the array.
-        let bucket = unsafe { self.bucket(self.home(key.lo)) };
-        let (found, overflowed) = bucket.search(pattern, key.lo, &mut visit);
-        if found.is_some() || !overflowed {
-            return found;
-        }
-        // SAFETY: as for this call.
-        unsafe { self.search_on(key, visit) }
-    }
-
-    /// Goes on behind the home bucket: one entry in thirty.
-    ///
-    /// # Safety
-    /// As for [`Array::search`].
-    #[inline(never)]
-    unsafe fn search_on<R>(
-        self,
-        key: Key,
-        mut visit: impl FnMut(SlotWord) -> Option<R>,
-    ) -> Option<R> {
-        let pattern = key.tag.wrapping_mul(LOW_BYTES);
+        let pattern = key.pattern();
         let home = self.home(key.lo);
-        for distance in 1..=self.mask() {
+        for distance in 0..=self.mask() {
             // SAFETY: the index is masked; the caller vouches for the array.
             let bucket = unsafe { self.bucket((home + distance) & self.mask()) };
             let (found, overflowed) = bucket.search(pattern, key.lo, &mut visit);
@@ -222,21 +227,20 @@ impl Array {
         key: Key,
         mut is_it: impl FnMut(SlotWord) -> bool,
     ) -> Option<(Place, SlotWord)> {
-        let pattern = key.tag.wrapping_mul(LOW_BYTES);
+        let pattern = key.pattern();
         let home = self.home(key.lo);
         for distance in 0..=self.mask() {
             let index = (home + distance) & self.mask();
             // SAFETY: the index is masked; the caller vouches for the array.
             let bucket = unsafe { self.bucket(index) };
             let control = bucket.control.load(Relaxed);
-            let mut matches = matching(control, pattern);
-            while matches != 0 {
+            let mut matches = pattern.matches(control);
+            while matches.any() {
                 let word = bucket.slot(matches);
                 if word.may_be(key.lo) && is_it(word) {
-                    let slot = slot_index(matches);
-                    return Some((Place { bucket: index, slot }, word));
+                    return Some((Place { bucket: index, slot: matches.first() }, word));
                 }
-                matches &= matches - 1;
+                matches = matches.without_first();
             }
             if control >> 56 == 0 {
                 return None;
@@ -255,12 +259,10 @@ impl Array {
             // SAFETY: the index is masked; the caller vouches for the array.
             let bucket = unsafe { self.bucket((home + distance) & self.mask()) };
             let control = bucket.control.load(Relaxed);
-            let free = matching(control, 0);
-            if free != 0 {
-                let slot = slot_index(free);
+            if let Some(slot) = bucket.free_slot() {
                 // Tag first: if it came last, a reader with an old control word, whose tag for
                 // this slot was the same, would find an entry that others do not find yet.
-                bucket.control.store(control | key.tag << (slot * 8), Release);
+                bucket.control.store(control | u64::from(tag_of(key.hash)) << (slot * 8), Release);
                 // Release: the record's bytes come before its address.
                 bucket.slots[slot].store(word.0, Release);
                 return true;
@@ -330,8 +332,9 @@ impl Array {
             let control = bucket.control.load(Relaxed);
             for (slot, word) in bucket.slots.iter().enumerate() {
                 let word = SlotWord(word.load(Relaxed));
-                if word.address() != 0 {
-                    let key = Key { lo: word.lo_bits(), tag: control >> (slot * 8) & 0xff };
+                if !word.is_free() {
+                    let tag = (control >> (slot * 8)) as u8;
+                    let key = Key { lo: word.0, hash: u32::from(tag) << 24 };
                     // SAFETY: as for this call.
                     if !unsafe { other.insert(key, word) } {
                         return false;
@@ -351,10 +354,9 @@ impl Array {
             // SAFETY: the index is masked; the caller vouches for the array.
             let bucket = unsafe { self.bucket((home + distance) & self.mask()) };
             let control = bucket.control.load(Acquire);
-            for (slot, word) in bucket.slots.iter().enumerate() {
+            for word in &bucket.slots {
                 let word = SlotWord(word.load(Acquire));
-                let tagged = control >> (slot * 8) & 0xff != 0;
-                if tagged && word.address() != 0 && self.home(word.lo_bits()) == home {
+                if !word.is_free() && self.home(word.0) == home {
                     visit(word);
                 }
             }
@@ -381,12 +383,12 @@ impl Array {
             for (slot, word) in bucket.slots.iter().enumerate() {
                 let word = SlotWord(word.load(Relaxed));
                 let tag = control >> (slot * 8) & 0xff;
-                assert_eq!(tag != 0, word.address() != 0, "tag and slot disagree in {index}");
-                if tag == 0 {
+                if word.is_free() {
+                    assert_eq!(tag, 0, "a free slot has a tag in {index}");
                     continue;
                 }
                 count += 1;
-                let home = self.home(word.lo_bits());
+                let home = self.home(word.0);
                 for distance in 0..(index.wrapping_sub(home) & self.mask()) {
                     passed[((home + distance) & self.mask()) as usize] += 1;
                 }
@@ -415,15 +417,15 @@ impl Bucket {
     #[inline(always)]
     fn search<R>(
         &self,
-        pattern: u64,
+        pattern: Pattern,
         lo: u64,
         visit: &mut impl FnMut(SlotWord) -> Option<R>,
     ) -> (Option<R>, bool) {
         // Acquire pairs with the Release of `insert`: an overflow counted here is seen before the
         // entry that it leads to.
         let control = self.control.load(Acquire);
-        let mut matches = matching(control, pattern);
-        while matches != 0 {
+        let mut matches = pattern.matches(control);
+        while matches.any() {
             let word = self.slot(matches);
             if word.may_be(lo) {
                 let found = visit(word);
@@ -431,28 +433,22 @@ impl Bucket {
                     return (found, false);
                 }
             }
-            matches &= matches - 1;
+            matches = matches.without_first();
         }
         (None, control >> 56 != 0)
     }
 
+    /// The word at the first of some matches, of which there must be one.
     #[inline(always)]
-    fn slot(&self, matches: u64) -> SlotWord {
-        // SAFETY: `matches` is a non-zero subset of TAG_HIGH_BITS, so the index is below seven.
-        let slot = unsafe { self.slots.get_unchecked(slot_index(matches)) };
+    fn slot(&self, matches: Matches) -> SlotWord {
+        // SAFETY: the first of some matches is below TAG_COUNT, the number of slots.
+        let slot = unsafe { self.slots.get_unchecked(matches.first()) };
         // Acquire pairs with the Release of `insert` and `replace`: the record's bytes are there.
         SlotWord(slot.load(Acquire))
     }
-}
 
-/// The high bit of each tag byte that may equal the pattern's; the lowest one surely does.
-#[inline(always)]
-fn matching(control: u64, pattern: u64) -> u64 {
-    let difference = control ^ pattern;
-    difference.wrapping_sub(LOW_BYTES) & !difference & TAG_HIGH_BITS
-}
-
-#[inline(always)]
-fn slot_index(matches: u64) -> usize {
-    (matches.trailing_zeros() >> 3) as usize
+    /// The lowest free slot. Relaxed: for the shard's writer, who alone fills slots.
+    fn free_slot(&self) -> Option<usize> {
+        self.slots.iter().position(|word| SlotWord(word.load(Relaxed)).is_free())
+    }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, lock};
 
 /// A point in time, in units of [`TICK`] since the clock's start.
@@ -50,6 +50,12 @@ impl Tick {
     /// Whether this time is a number of ticks.
     pub(crate) fn divides(time: Duration) -> bool {
         time.as_nanos().is_multiple_of(u128::from(TICK_NANOS))
+    }
+
+    /// This tick as [`crate::life::Life::is_fresh`] compares it: above every life that is fresh
+    /// until then.
+    pub(crate) const fn present(self) -> u64 {
+        (self.0 as u64) << 32 | u32::MAX as u64
     }
 
     /// The time at which this tick begins.
@@ -92,7 +98,7 @@ pub struct ManualClock {
 
 struct Manual {
     nanos: AtomicU64,
-    tick: Arc<AtomicU32>,
+    tick: Arc<AtomicU64>,
 }
 
 impl ManualClock {
@@ -101,7 +107,7 @@ impl ManualClock {
         ManualClock {
             shared: Arc::new(Manual {
                 nanos: AtomicU64::new(0),
-                tick: Arc::new(AtomicU32::new(Tick::FIRST.0)),
+                tick: Arc::new(AtomicU64::new(Tick::FIRST.present())),
             }),
         }
     }
@@ -117,7 +123,8 @@ impl ManualClock {
             match self.shared.nanos.compare_exchange(now, next, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => {
-                    self.shared.tick.fetch_max(Tick::at(Nanos(next)).0, Ordering::AcqRel);
+                    let tick = Tick::at(Nanos(next)).present();
+                    self.shared.tick.fetch_max(tick, Ordering::AcqRel);
                     return;
                 }
                 Err(changed) => now = changed,
@@ -146,8 +153,8 @@ impl fmt::Debug for ManualClock {
 /// The clock of one store.
 #[derive(Clone)]
 pub(crate) struct Clock {
-    /// Holds the present tick, for lookups.
-    word: Arc<AtomicU32>,
+    /// Holds the present tick as lookups compare it ([`Tick::present`]).
+    word: Arc<AtomicU64>,
     source: Source,
 }
 
@@ -170,10 +177,16 @@ impl Clock {
         Clock { word: Arc::clone(&clock.shared.tick), source: Source::Manual(clock.clone()) }
     }
 
-    /// The word that holds the present tick, for lookups.
+    /// The present tick as [`crate::life::Life::is_fresh`] compares it. One load.
     #[inline(always)]
-    pub(crate) fn word(&self) -> &AtomicU32 {
-        &self.word
+    pub(crate) fn present(&self) -> u64 {
+        // Relaxed: the tick orders no other memory.
+        self.word.load(Ordering::Relaxed)
+    }
+
+    /// The present tick, as lookups see it.
+    pub(crate) fn tick(&self) -> Tick {
+        Tick((self.present() >> 32) as u32)
     }
 
     /// The exact time.
@@ -204,12 +217,12 @@ const GENERATION_COUNT: usize = 16;
 
 /// The words of the system's clock, by the generation of the process. Static, so that
 /// [`stop_in_child`] reaches them after a fork.
-static SYSTEM_WORDS: [OnceLock<Arc<AtomicU32>>; GENERATION_COUNT] =
+static SYSTEM_WORDS: [OnceLock<Arc<AtomicU64>>; GENERATION_COUNT] =
     [const { OnceLock::new() }; GENERATION_COUNT];
 
-fn system_word(generation: u32) -> &'static Arc<AtomicU32> {
+fn system_word(generation: u32) -> &'static Arc<AtomicU64> {
     SYSTEM_WORDS[generation as usize % GENERATION_COUNT]
-        .get_or_init(|| Arc::new(AtomicU32::new(Tick::FIRST.0)))
+        .get_or_init(|| Arc::new(AtomicU64::new(Tick::FIRST.present())))
 }
 
 /// Keeps the word of the system's clock.
@@ -224,7 +237,7 @@ pub(crate) struct Ticker {
 #[cfg_attr(cloakroom_shuttle, allow(dead_code, reason = "nothing forks there"))]
 pub(crate) fn stop_in_child(generation: u32) {
     if let Some(word) = SYSTEM_WORDS[generation as usize % GENERATION_COUNT].get() {
-        word.store(u32::MAX, Ordering::Relaxed);
+        word.store(u64::MAX, Ordering::Relaxed);
     }
 }
 
@@ -271,7 +284,7 @@ fn publish(generation: u32) -> Duration {
     let ahead = system_now().0.saturating_add(LEAD_NANOS);
     // Relaxed: the word orders no other memory. It never goes back, whatever the system's clock
     // does.
-    system_word(generation).fetch_max(Tick::at(Nanos(ahead)).0, Ordering::Relaxed);
+    system_word(generation).fetch_max(Tick::at(Nanos(ahead)).present(), Ordering::Relaxed);
     Duration::from_nanos(TICK_NANOS - ahead % TICK_NANOS)
 }
 
@@ -337,7 +350,7 @@ mod tests {
         let end = clock.now();
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), end);
-        assert_eq!(clock.shared.tick.load(Ordering::Relaxed), Tick::LAST.0);
+        assert_eq!(Clock::manual(&clock).tick(), Tick::LAST);
     }
 
     #[test]
@@ -345,8 +358,8 @@ mod tests {
         let clock = Clock::system(0).unwrap();
         for _ in 0..20 {
             let exact = Tick::at(clock.now());
-            let word = clock.word().load(Ordering::Relaxed);
-            assert!(word >= exact.0, "word {word} is behind {exact:?}");
+            let word = clock.tick();
+            assert!(word >= exact, "{word:?} is behind {exact:?}");
             std::thread::sleep(Duration::from_millis(7));
         }
     }

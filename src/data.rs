@@ -109,6 +109,12 @@ impl Drop for Encoded {
     }
 }
 
+/// Whether an archive of `S` is its root and nothing else, neither data out of line nor padding:
+/// so of every type that rkyv copies as it is. [`encode`] makes sure of it.
+pub(crate) const fn is_all_root<S: SessionData>() -> bool {
+    <S as Archive>::COPY_OPTIMIZATION.is_enabled() && align_of::<S::Archived>() <= DATA_OFFSET
+}
+
 /// The bytes of a record that holds this data.
 ///
 /// # Errors
@@ -124,6 +130,9 @@ pub(crate) fn encode<S: SessionData>(data: &S) -> Result<Encoded> {
     let bytes =
         rkyv::api::low::to_bytes_in_with_alloc::<_, _, rancor::Error>(data, bytes, arena.acquire())
             .map_err(|error| Error::Encode(error.to_string()))?;
+    if const { is_all_root::<S>() } && bytes.len() != DATA_OFFSET + size_of::<S::Archived>() {
+        return Err(Error::Encode("more than the value was written".to_owned()));
+    }
     Ok(Encoded { scratch: Scratch { bytes, arena } })
 }
 

@@ -107,6 +107,7 @@ mod stats;
 mod store;
 mod sync;
 mod table;
+mod tags;
 mod timeouts;
 mod token;
 mod version;

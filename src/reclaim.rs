@@ -2,10 +2,13 @@
 //! writers when nobody can see it any more.
 //!
 //! Epochs with an asymmetric barrier. A lookup *pins*: it copies the global epoch into a slot of
-//! its own thread, a plain store without a fence. A writer that has unlinked a piece of memory
-//! keeps it with a *stamp*, the epoch at that time, and frees it when the epoch is three further.
-//! The epoch advances by one when, after a barrier on all threads of the process
-//! (`membarrier`, private expedited), every slot is either free or pinned at the present epoch.
+//! its own thread, a plain store without a fence. While it is not pinned the slot holds the
+//! collector's *idle mark*, which no other collector has and no epoch is: so one comparison tells
+//! a lookup that the slot at hand is of this collector, and not pinned already. A writer that has
+//! unlinked a piece of memory keeps it with a *stamp*, the epoch at that time, and frees it when
+//! the epoch is three further. The epoch advances by one when, after a barrier on all threads of
+//! the process (`membarrier`, private expedited), every slot is either idle or pinned at the
+//! present epoch.
 //!
 //! Why three: nothing orders the unlink before the load of the stamp `s`, so the barrier of
 //! `s -> s+1` may come before the unlink is visible. The barrier of `s+1 -> s+2` comes after some
@@ -13,7 +16,7 @@
 //! who reached it before are pinned at `s+1` at most, and gone before `s+2 -> s+3`.
 //!
 //! Where `membarrier` is missing (another system, an old kernel, a sandbox) each pin takes a
-//! sequentially consistent fence instead, about 4 ns.
+//! sequentially consistent fence instead, out of line: about 6 ns.
 //!
 //! Each store has a collector of its own, so that a long closure in one store holds up nothing in
 //! another, and a thread's slot can count the lookups of that store without sharing a line.
@@ -44,26 +47,58 @@ const TAKEN: u8 = 1;
 /// A slot that a thread took while it was being torn down: free once it is not pinned.
 const LENT: u8 = 2;
 
-/// One thread's place in a collector. Only its owner writes `epoch`, `hits` and `retired`.
+/// Set in every idle mark, and in no epoch.
+const IDLE: u64 = 1 << 63;
+/// What [`Collector::quick`] is where no pin may go without a fence: no slot ever holds it.
+const NEVER: u64 = u64::MAX;
+
+/// What a pin writes. Only the thread that holds it does so.
 struct Slot {
-    /// 0 = not pinned.
+    /// The epoch of the pin, or the collector's idle mark.
     epoch: AtomicU64,
     hits: AtomicU64,
     misses: AtomicU64,
     retired: AtomicU64,
-    /// What a nested pin clears.
-    unused: AtomicU64,
+}
+
+/// One thread's part of a collector.
+struct ThreadSlots {
+    outer: Slot,
+    /// For pins within a pin, which the outer one protects: always idle.
+    nested: Slot,
     taken: AtomicU8,
-    next: *const CachePadded<Slot>,
+    next: *const CachePadded<ThreadSlots>,
+}
+
+/// A macro, since loom's atomics cannot be made in a `const fn`.
+macro_rules! thread_slots {
+    ($idle:expr) => {{
+        macro_rules! slot {
+            () => {
+                Slot {
+                    epoch: AtomicU64::new($idle),
+                    hits: AtomicU64::new(0),
+                    misses: AtomicU64::new(0),
+                    retired: AtomicU64::new(0),
+                }
+            };
+        }
+        ThreadSlots {
+            outer: slot!(),
+            nested: slot!(),
+            taken: AtomicU8::new(TAKEN),
+            next: ptr::null(),
+        }
+    }};
 }
 
 struct Slots {
-    /// Append-only list: slots are given back by threads that exit and taken by others, but live
-    /// as long as the collector.
-    first: AtomicPtr<CachePadded<Slot>>,
+    /// Append-only list: what a thread had is given back when it exits and taken by another, but
+    /// lives as long as the collector.
+    first: AtomicPtr<CachePadded<ThreadSlots>>,
 }
 
-// SAFETY: `Slot::next` is written before the slot is published and never again; everything else
+// SAFETY: `ThreadSlots::next` is written before it is published and never again; everything else
 // is atomic.
 unsafe impl Send for Slots {}
 // SAFETY: as for Send.
@@ -71,38 +106,50 @@ unsafe impl Sync for Slots {}
 
 impl Drop for Slots {
     fn drop(&mut self) {
-        let mut slot = self.first.load(Acquire);
-        while !slot.is_null() {
-            // SAFETY: every slot came from Box::into_raw in `new_slot`; nobody holds one once the
-            // last reference to the list is gone, as guards and thread-local entries keep one.
-            let owned = unsafe { Box::from_raw(slot) };
-            slot = owned.next.cast_mut();
+        let mut thread = self.first.load(Acquire);
+        while !thread.is_null() {
+            // SAFETY: all came from Box::into_raw in `take_slots`; nobody holds one once the last
+            // reference to the list is gone, as guards and thread-local entries keep one.
+            let owned = unsafe { Box::from_raw(thread) };
+            thread = owned.next.cast_mut();
         }
     }
 }
 
 /// What the threads of one store share.
 pub(crate) struct Collector {
-    epoch: CachePadded<AtomicU64>,
+    hot: CachePadded<Hot>,
     asymmetric: bool,
-    /// Unlike its address, never that of another collector.
-    number: u64,
+    /// What the slots of this collector hold while they are not pinned. Unlike its address, never
+    /// that of another collector.
+    idle: u64,
     advancing: AtomicBool,
     slots: Arc<Slots>,
+}
+
+/// What each pin reads.
+struct Hot {
+    epoch: AtomicU64,
+    /// The idle mark, if pins need no fence.
+    quick: u64,
 }
 
 /// A thread's pin: memory that was reachable when it was taken stays readable until it is dropped.
 pub(crate) struct Guard<'a> {
     slot: &'a Slot,
-    /// What to clear at the end: the slot's epoch, or for a pin within a pin of the same thread,
-    /// which the outer one protects, a word that nobody reads.
-    clear: &'a AtomicU64,
+    collector: &'a Collector,
+}
+
+/// Proof of a pin that lasts for `'g`, small enough to be passed on in a register.
+#[derive(Clone, Copy)]
+pub(crate) struct Pinned<'g> {
+    slot: &'g Slot,
 }
 
 struct Entry {
-    number: u64,
+    idle: u64,
     slots: Arc<Slots>,
-    slot: *const CachePadded<Slot>,
+    thread: *const CachePadded<ThreadSlots>,
 }
 
 /// The slots of one thread, given back when it exits.
@@ -111,39 +158,50 @@ struct Entries(RefCell<Vec<Entry>>);
 impl Drop for Entries {
     fn drop(&mut self) {
         // A later thread-local destructor may still use the store: it must not find these slots.
-        let _ = CURRENT.try_with(|current| current.set((0, ptr::null())));
+        let _ = CURRENT.try_with(|current| current.set(nobody()));
         for entry in self.0.get_mut().drain(..) {
-            // SAFETY: `entry.slots` keeps the slot alive.
-            let slot = unsafe { &*entry.slot };
-            slot.release();
+            // SAFETY: `entry.slots` keeps it alive.
+            let thread = unsafe { &*entry.thread };
+            // Release: whoever takes the slots sees the idle mark and the counts.
+            thread.outer.epoch.store(entry.idle, Release);
+            thread.taken.store(FREE, Release);
         }
     }
 }
 
 thread_local! {
-    /// The collector that this thread used last, with its slot there. No destructor, so that
-    /// reaching it costs one load.
-    static CURRENT: Cell<(u64, *const CachePadded<Slot>)> =
-        const { Cell::new((0, ptr::null())) };
+    /// This thread's slots in the collector that it used last. No destructor, so that reaching
+    /// them costs one load.
+    static CURRENT: Cell<*const CachePadded<ThreadSlots>> = const { Cell::new(nobody()) };
     static ENTRIES: Entries = const { Entries(RefCell::new(Vec::new())) };
 }
 
-impl Slot {
-    fn release(&self) {
-        // Release: whoever takes the slot sees the unpinned epoch and the counts.
-        self.epoch.store(0, Release);
-        self.taken.store(FREE, Release);
-    }
+/// The slots of a thread that has none: their words are no collector's idle mark.
+#[cfg(not(loom))]
+const fn nobody() -> *const CachePadded<ThreadSlots> {
+    struct Nobody(CachePadded<ThreadSlots>);
+    // SAFETY: as for `Slots`; and nobody ever writes these.
+    unsafe impl Sync for Nobody {}
+    static NOBODY: Nobody = Nobody(CachePadded::new(thread_slots!(0)));
+    &raw const NOBODY.0
+}
+
+/// Loom has no static atomics.
+#[cfg(loom)]
+const fn nobody() -> *const CachePadded<ThreadSlots> {
+    ptr::null()
 }
 
 impl Collector {
     pub(crate) fn new() -> Collector {
-        // Starts at 1: 0 is no collector.
         static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let idle = IDLE | NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let asymmetric = barrier::is_available();
+        let quick = if asymmetric { idle } else { NEVER };
         Collector {
-            epoch: CachePadded::new(AtomicU64::new(1)),
-            asymmetric: barrier::is_available(),
-            number: NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed),
+            hot: CachePadded::new(Hot { epoch: AtomicU64::new(1), quick }),
+            asymmetric,
+            idle,
             advancing: AtomicBool::new(false),
             slots: Arc::new(Slots { first: AtomicPtr::new(ptr::null_mut()) }),
         }
@@ -153,110 +211,107 @@ impl Collector {
     /// costs some hundred.
     #[inline(always)]
     pub(crate) fn pin(&self) -> Guard<'_> {
-        let (number, slot) = CURRENT.with(Cell::get);
-        if number == self.number {
-            // SAFETY: CURRENT names this collector, so the slot belongs to it and lives as long.
-            let slot: &Slot = unsafe { &*slot };
-            if slot.epoch.load(Relaxed) == 0 {
-                self.enter(slot);
-                return Guard { slot, clear: &slot.epoch };
-            }
+        let current = CURRENT.with(Cell::get);
+        #[cfg(loom)]
+        if current.is_null() {
+            return Guard { slot: self.pin_slow(), collector: self };
         }
-        self.pin_slow()
+        // SAFETY: CURRENT names what lives: `nobody`, or what an entry of this thread keeps.
+        let thread: &ThreadSlots = unsafe { &*current };
+        let slot = &thread.outer;
+        if slot.epoch.load(Relaxed) != self.hot.quick {
+            return Guard { slot: self.pin_slow(), collector: self };
+        }
+        self.enter(slot);
+        Guard { slot, collector: self }
     }
 
     #[inline(always)]
     fn enter(&self, slot: &Slot) {
         // Relaxed: an old epoch only holds up the collector. The barrier orders this store before
         // every load that follows, as seen by `try_advance`.
-        slot.epoch.store(self.epoch.load(Relaxed), Relaxed);
+        slot.epoch.store(self.hot.epoch.load(Relaxed), Relaxed);
         std::sync::atomic::compiler_fence(SeqCst);
-        if !self.asymmetric {
-            full_fence();
-        }
     }
 
     #[cold]
     #[inline(never)]
-    fn pin_slow(&self) -> Guard<'_> {
-        let found = ENTRIES.try_with(|entries| self.thread_slot(&mut entries.0.borrow_mut()));
-        let (slot, lent) = match found {
-            Ok(slot) => (slot, false),
-            Err(_) => (self.take_slot(), true),
+    fn pin_slow(&self) -> &Slot {
+        let found = ENTRIES.try_with(|entries| self.own_slots(&mut entries.0.borrow_mut()));
+        let (thread, lent) = match found {
+            Ok(thread) => (thread, false),
+            Err(_) => (self.take_slots(), true),
         };
         // SAFETY: slots live as long as the collector, which `self` borrows.
-        let slot: &Slot = unsafe { &*slot };
-        if slot.epoch.load(Relaxed) != 0 {
-            return Guard { slot, clear: &slot.unused };
+        let thread: &ThreadSlots = unsafe { &*thread };
+        if thread.outer.epoch.load(Relaxed) != self.idle {
+            return &thread.nested;
         }
-        self.enter(slot);
+        self.enter(&thread.outer);
+        if !self.asymmetric {
+            full_fence();
+        }
         if lent {
             // Release: whoever sees this sees the slot pinned, until the pin ends.
-            slot.taken.store(LENT, Release);
+            thread.taken.store(LENT, Release);
         }
-        Guard { slot, clear: &slot.epoch }
+        &thread.outer
     }
 
-    fn thread_slot(&self, entries: &mut Vec<Entry>) -> *const CachePadded<Slot> {
-        let known = entries.iter().find(|entry| entry.number == self.number);
-        let slot = match known {
-            Some(entry) => entry.slot,
+    fn own_slots(&self, entries: &mut Vec<Entry>) -> *const CachePadded<ThreadSlots> {
+        let known = entries.iter().find(|entry| entry.idle == self.idle);
+        let thread = match known {
+            Some(entry) => entry.thread,
             None => {
-                // Collectors that only thread-locals still hold belong to closed stores.
+                // Collectors that only thread-locals still hold belong to closed stores. CURRENT
+                // may name one of them, until it is set below.
                 entries.retain(|entry| Arc::strong_count(&entry.slots) > 1);
-                let slot = self.take_slot();
+                let thread = self.take_slots();
                 let slots = Arc::clone(&self.slots);
-                entries.push(Entry { number: self.number, slots, slot });
-                slot
+                entries.push(Entry { idle: self.idle, slots, thread });
+                thread
             }
         };
-        CURRENT.with(|current| current.set((self.number, slot)));
-        slot
+        CURRENT.with(|current| current.set(thread));
+        thread
     }
 
-    fn take_slot(&self) -> *const CachePadded<Slot> {
-        for slot in self.all_slots() {
-            // Acquire pairs with the Release in `Slot::release`, or of the loan and its end.
-            let taken = slot.taken.load(Acquire);
-            let free = taken == FREE || taken == LENT && slot.epoch.load(Acquire) == 0;
-            if free && slot.taken.compare_exchange(taken, TAKEN, Acquire, Relaxed).is_ok() {
-                return slot;
+    fn take_slots(&self) -> *const CachePadded<ThreadSlots> {
+        for thread in self.all_slots() {
+            // Acquire pairs with the Release of whoever gave it back, or of the loan and its end.
+            let taken = thread.taken.load(Acquire);
+            let returned = || thread.outer.epoch.load(Acquire) == self.idle;
+            let free = taken == FREE || taken == LENT && returned();
+            if free && thread.taken.compare_exchange(taken, TAKEN, Acquire, Relaxed).is_ok() {
+                return thread;
             }
         }
         let mut head = self.slots.first.load(Acquire);
-        let mut slot = Box::new(CachePadded::new(Slot {
-            epoch: AtomicU64::new(0),
-            hits: AtomicU64::new(0),
-            misses: AtomicU64::new(0),
-            retired: AtomicU64::new(0),
-            unused: AtomicU64::new(0),
-            taken: AtomicU8::new(TAKEN),
-            next: ptr::null(),
-        }));
+        let mut thread = Box::new(CachePadded::new(thread_slots!(self.idle)));
         let new = loop {
-            slot.next = head;
-            let new = Box::into_raw(slot);
-            // AcqRel: publishes the slot, and sees those that others published before.
+            thread.next = head;
+            let new = Box::into_raw(thread);
+            // AcqRel: publishes the slots, and sees those that others published before.
             match self.slots.first.compare_exchange(head, new, AcqRel, Acquire) {
                 Ok(_) => break new,
                 Err(changed) => head = changed,
             }
             // SAFETY: made by `into_raw` above, and not published.
-            slot = unsafe { Box::from_raw(new) };
+            thread = unsafe { Box::from_raw(new) };
         };
-        // The slot must be visible to every scan that could miss the pin that follows: the scan
+        // The slots must be visible to every scan that could miss the pin that follows: the scan
         // comes after a barrier, the pin after this fence.
         fence(SeqCst);
         new
     }
 
-    fn all_slots(&self) -> impl Iterator<Item = &CachePadded<Slot>> {
+    fn all_slots(&self) -> impl Iterator<Item = &CachePadded<ThreadSlots>> {
         let mut next = self.slots.first.load(Acquire).cast_const();
         std::iter::from_fn(move || {
             // SAFETY: published slots live as long as the collector, which `self` borrows.
-            let slot = unsafe { next.as_ref() }?;
-            next = slot.next;
-            Some(slot)
+            let thread = unsafe { next.as_ref() }?;
+            next = thread.next;
+            Some(thread)
         })
     }
 
@@ -267,13 +322,13 @@ impl Collector {
             // does it for us.
             fence(SeqCst);
         }
-        self.epoch.load(Acquire)
+        self.hot.epoch.load(Acquire)
     }
 
     /// Whether memory with this stamp can be freed.
     pub(crate) fn is_free(&self, stamp: u64) -> bool {
         // Acquire pairs with the AcqRel in `try_advance`: the readers' last loads happened before.
-        self.epoch.load(Acquire) >= stamp.saturating_add(EPOCHS_TO_FREE)
+        self.hot.epoch.load(Acquire) >= stamp.saturating_add(EPOCHS_TO_FREE)
     }
 
     /// Moves the epoch on if no pin of an older epoch is left. Costs a system call and an
@@ -282,16 +337,16 @@ impl Collector {
         if self.advancing.swap(true, Acquire) {
             return false;
         }
-        let epoch = self.epoch.load(Relaxed);
+        let epoch = self.hot.epoch.load(Relaxed);
         let mut quiet = barrier::all_threads(self.asymmetric);
         // Acquire pairs with the Release of each unpin.
         quiet = quiet
-            && self.all_slots().all(|slot| {
-                let pinned = slot.epoch.load(Acquire);
-                pinned == 0 || pinned == epoch
+            && self.all_slots().all(|thread| {
+                let pinned = thread.outer.epoch.load(Acquire);
+                pinned == self.idle || pinned == epoch
             });
         if quiet {
-            self.epoch.fetch_add(1, AcqRel);
+            self.hot.epoch.fetch_add(1, AcqRel);
         }
         self.advancing.store(false, Release);
         quiet
@@ -299,7 +354,8 @@ impl Collector {
 
     /// Lookups that found a session and lookups that did not, over all threads.
     pub(crate) fn lookups(&self) -> (u64, u64) {
-        self.all_slots().fold((0, 0), |(hits, misses), slot| {
+        let slots = self.all_slots().flat_map(|thread| [&thread.outer, &thread.nested]);
+        slots.fold((0, 0), |(hits, misses), slot| {
             (hits + slot.hits.load(Relaxed), misses + slot.misses.load(Relaxed))
         })
     }
@@ -319,18 +375,26 @@ fn add_own(counter: &AtomicU64, by: u64) -> u64 {
 }
 
 impl Guard<'_> {
+    /// Proof of this pin, for as long as it is borrowed.
     #[inline(always)]
-    pub(crate) fn count_hit(&self) {
+    pub(crate) fn pinned(&self) -> Pinned<'_> {
+        Pinned { slot: self.slot }
+    }
+}
+
+impl Pinned<'_> {
+    #[inline(always)]
+    pub(crate) fn count_hit(self) {
         add_own(&self.slot.hits, 1);
     }
 
-    pub(crate) fn count_miss(&self) {
+    pub(crate) fn count_miss(self) {
         add_own(&self.slot.misses, 1);
     }
 
     /// Notes that this thread retired memory. True when it is time to call
     /// [`Collector::try_advance`].
-    pub(crate) fn count_retired(&self, bytes: usize) -> bool {
+    pub(crate) fn count_retired(self, bytes: usize) -> bool {
         if add_own(&self.slot.retired, bytes as u64) < ADVANCE_BYTES {
             return false;
         }
@@ -343,7 +407,7 @@ impl Drop for Guard<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // Release: the loads under the pin happened before whoever sees the slot free.
-        self.clear.store(0, Release);
+        self.slot.epoch.store(self.collector.idle, Release);
     }
 }
 
@@ -426,7 +490,7 @@ mod tests {
             std::thread::scope(|scope| {
                 let thread = scope.spawn(|| {
                     let guard = collector.pin();
-                    guard.count_hit();
+                    guard.pinned().count_hit();
                     drop(guard);
                 });
                 // Other than the scope's own end this waits for thread-local destructors.

@@ -2,17 +2,18 @@
 //! but for the word in [`crate::life`].
 //!
 //! ```text
-//! byte  0  id, low half            8
-//!       8  id, high half           8
-//!      16  life: last seen | deadline
-//!      24  absolute: the tick at which the lifetime is over
-//!      28  version
-//!      32  length of the data (24 bits) | kind, flags, reason (8 bits)
-//!      36  wheel node (24 bits) | timeouts index (8 bits)
+//! byte  0  absolute: the tick at which the lifetime is over
+//!       4  version
+//!       8  length of the data (24 bits) | kind, flags, reason (8 bits)
+//!      12  wheel node (24 bits) | timeouts index (8 bits)
+//!      16  id, low half            8
+//!      24  id, high half           8
+//!      32  life: fresh until | deadline
 //!      40  data: the archive; for an alias or a renewed tombstone the id of the successor
 //!   40+n   trailer, if flagged: created, authenticated, idle timeout, lifetime, owner, label
 //! ```
-//! The header with the first 24 bytes of data shares one cache line when the record starts on one.
+//! What a lookup reads lies together: id, life, the beginning of the data. Records start at
+//! multiples of 16, so that three in four have these 32 bytes in one cache line.
 //! Anonymous sessions with the usual timeouts have no trailer: when they were created follows from
 //! the end of their lifetime.
 #![allow(unsafe_code, reason = "records live in raw memory of the table")]
@@ -24,6 +25,7 @@ use std::time::Duration;
 use crate::bucket::SlotWord;
 use crate::budget::Class;
 use crate::clock::Tick;
+use crate::data::{DATA_OFFSET, SessionData, is_all_root};
 use crate::error::Reason;
 use crate::life::{Life, LifeWord};
 use crate::timeouts::{Timeouts, TimeoutsIndex};
@@ -59,17 +61,17 @@ pub(crate) const NODE_NONE: u32 = (1 << 24) - 1;
 
 #[repr(C)]
 struct Header {
-    lo: u64,
-    hi: u64,
-    life: LifeWord,
     absolute: u32,
     version: u32,
     size: u32,
     link: u32,
+    lo: u64,
+    hi: u64,
+    life: LifeWord,
 }
 
 const _: () = assert!(HEADER_BYTES == 40 && align_of::<Header>() == 8);
-const _: () = assert!(HEADER_BYTES % 16 == crate::data::DATA_OFFSET);
+const _: () = assert!(HEADER_BYTES % 16 == DATA_OFFSET);
 
 /// What a record stands for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,13 +167,13 @@ impl Draft<'_> {
             flags |= HAS_TRAILER | if trailer.owner.is_empty() { 0 } else { HAS_OWNER };
         }
         let header = Header {
-            lo: self.id.lo(),
-            hi: self.id.hi(),
-            life: LifeWord::new(self.life),
             absolute: self.absolute.0,
             version: self.version,
             size: (data.len() as u32) << FLAG_BITS | flags,
             link: self.node << 8 | u32::from(self.timeouts.0),
+            lo: self.id.lo(),
+            hi: self.id.hi(),
+            life: LifeWord::new(self.life),
         };
         // SAFETY: the caller vouches for size, alignment and ownership.
         unsafe { memory.cast::<Header>().write(header) };
@@ -375,29 +377,13 @@ impl<'a> Record<'a> {
 /// `data` was made by [`crate::data::encode`] of the same `S` and begins 8 bytes after a multiple
 /// of 16, as the data of every record does.
 #[inline(always)]
-pub(crate) unsafe fn archived<S: crate::data::SessionData>(data: &[u8]) -> &S::Archived {
-    // The root is at the end of the archive.
-    let root_len = size_of::<S::Archived>();
-    let root = if root_len < INLINE_BYTES_MIN {
-        data.len() - root_len
-    } else if data.len() == root_len {
-        // All data is inline. A branch, which is predicted, instead of arithmetic: the data's
-        // address then does not wait for the header, whose cache line may still be on its way.
-        0
-    } else {
-        root_behind(data.len(), root_len)
-    };
+pub(crate) unsafe fn archived<S: SessionData>(data: &[u8]) -> &S::Archived {
+    // The root is at the end of the archive. For a type that is all root that is its beginning
+    // too: the root's address then does not wait for the length, whose cache line may still be on
+    // its way.
+    let root = if const { is_all_root::<S>() } { 0 } else { data.len() - size_of::<S::Archived>() };
     // SAFETY: the caller vouches for the bytes; `encode` laid them out for this alignment.
     unsafe { rkyv::api::access_pos_unchecked::<S::Archived>(data, root) }
-}
-
-/// Types from this size on may well have all their data inline.
-const INLINE_BYTES_MIN: usize = 32;
-
-/// Not inlined, or the compiler turns the branch before it into arithmetic again.
-#[inline(never)]
-fn root_behind(len: usize, root_len: usize) -> usize {
-    len - root_len
 }
 
 /// A copy of a record that nobody else can change: cheap to clone, may be held for ever.

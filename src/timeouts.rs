@@ -10,6 +10,8 @@ use crate::sync::{Mutex, lock};
 
 /// The shortest time between two touches of one session that are both stored.
 pub(crate) const TOUCH_GRANULARITY_MIN: Duration = Duration::from_secs(1);
+/// The longest such time, so that last seen means something also where nobody is ever idle.
+const TOUCH_GRANULARITY_MAX: Duration = Duration::from_secs(60 * 60);
 /// Sessions are touched at most this many times per idle timeout.
 const TOUCHES_PER_IDLE_TIMEOUT: u32 = 64;
 
@@ -26,14 +28,10 @@ impl Timeouts {
         Tick::deadline(from, self.lifetime)
     }
 
-    /// The life of a session seen at `now`.
-    pub(crate) fn life(self, now: Nanos, absolute: Tick) -> Life {
-        Life::new(Tick::at(now), Tick::deadline(now, self.idle).min(absolute))
-    }
-
     /// How many ticks a touch has to be later than the last one to be stored.
     fn granularity_ticks(self) -> u32 {
-        let granularity = (self.idle / TOUCHES_PER_IDLE_TIMEOUT).max(TOUCH_GRANULARITY_MIN);
+        let granularity = (self.idle / TOUCHES_PER_IDLE_TIMEOUT)
+            .clamp(TOUCH_GRANULARITY_MIN, TOUCH_GRANULARITY_MAX);
         u32::try_from(granularity.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
     }
 }
@@ -54,8 +52,6 @@ pub(crate) struct TimeoutsTable {
     granularity: [AtomicU32; 256],
     entries: [OnceLock<Timeouts>; 255],
     count: Mutex<usize>,
-    /// The smallest granularity of all entries, so that most lookups need no other.
-    granularity_min: AtomicU32,
 }
 
 impl TimeoutsTable {
@@ -65,7 +61,6 @@ impl TimeoutsTable {
             granularity: std::array::from_fn(|_| AtomicU32::new(smallest)),
             entries: std::array::from_fn(|_| OnceLock::new()),
             count: Mutex::new(0),
-            granularity_min: AtomicU32::new(u32::MAX),
         }
     }
 
@@ -82,10 +77,8 @@ impl TimeoutsTable {
         if let Some(index) = known(0, *count) {
             return TimeoutsIndex(index as u8);
         }
-        let granularity = timeouts.granularity_ticks();
-        self.granularity_min.fetch_min(granularity, Relaxed);
         let Some(entry) = self.entries.get(*count) else { return TimeoutsIndex::EXPLICIT };
-        self.granularity[*count].store(granularity, Relaxed);
+        self.granularity[*count].store(timeouts.granularity_ticks(), Relaxed);
         let _ = entry.set(timeouts);
         *count += 1;
         TimeoutsIndex((*count - 1) as u8)
@@ -96,16 +89,21 @@ impl TimeoutsTable {
         self.entries.get(usize::from(index.0)).and_then(OnceLock::get).copied()
     }
 
-    /// How many ticks a touch has to be later than the last one to be stored, at least, whatever
-    /// the session's timeouts.
-    #[inline(always)]
-    pub(crate) fn granularity_ticks_min(&self) -> u32 {
-        self.granularity_min.load(Relaxed)
-    }
-
     /// How many ticks a touch has to be later than the last one to be stored.
     pub(crate) fn granularity_ticks(&self, index: TimeoutsIndex) -> u32 {
         self.granularity[usize::from(index.0)].load(Relaxed)
+    }
+
+    /// The life of a session seen at `now`, with these timeouts of this number.
+    pub(crate) fn life(
+        &self,
+        index: TimeoutsIndex,
+        timeouts: Timeouts,
+        now: Nanos,
+        absolute: Tick,
+    ) -> Life {
+        let fresh_until = Tick::at(now).0.saturating_add(self.granularity_ticks(index));
+        Life::new(Tick(fresh_until), Tick::deadline(now, timeouts.idle).min(absolute))
     }
 }
 
@@ -139,13 +137,20 @@ mod tests {
 
     #[test]
     fn the_deadline_is_the_earlier_of_the_two() {
-        let now = Nanos(0);
-        let life = minutes(30, 10).life(now, minutes(30, 10).absolute(now));
-        assert_eq!(life.deadline(), Tick::deadline(now, Duration::from_secs(600)));
-        let life = minutes(30, 100).life(now, minutes(30, 100).absolute(now));
-        assert_eq!(life.deadline(), Tick::deadline(now, Duration::from_secs(1800)));
-        let for_ever = Timeouts { idle: Duration::MAX, lifetime: Duration::MAX };
-        assert_eq!(for_ever.life(now, for_ever.absolute(now)).deadline(), Tick::NEVER);
-        assert!(for_ever.life(now, Tick::NEVER).is_live(Tick::LAST));
+        let (table, now) = (TimeoutsTable::new(), Nanos(0));
+        let life = |timeouts: Timeouts| {
+            table.life(table.index_of(timeouts), timeouts, now, timeouts.absolute(now))
+        };
+        let deadline = |secs| Tick::deadline(now, Duration::from_secs(secs));
+        assert_eq!(life(minutes(30, 10)).deadline(), deadline(600));
+        assert_eq!(life(minutes(30, 100)).deadline(), deadline(1800));
+        assert_eq!(life(minutes(64, 100)).fresh_until(), deadline(60));
+        assert_eq!(life(minutes(64, 100)).last_seen(20 * 60), Tick::at(now));
+        let for_ever = life(Timeouts { idle: Duration::MAX, lifetime: Duration::MAX });
+        assert_eq!(for_ever.deadline(), Tick::NEVER);
+        assert_eq!(for_ever.fresh_until(), deadline(3600), "touched every hour at least");
+        assert!(for_ever.is_live(Tick::LAST));
+        let short = Timeouts { idle: Duration::from_millis(300), lifetime: Duration::MAX };
+        assert_eq!(life(short).fresh_until(), life(short).deadline(), "never fresh when dead");
     }
 }

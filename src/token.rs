@@ -127,13 +127,13 @@ impl Drop for Token {
 pub struct SessionId(pub(crate) u128);
 
 impl SessionId {
-    /// The high half: its top bits choose the shard, its lowest byte is the tag.
+    /// The high half: its lowest bits choose the shard, its fourth byte is the tag.
     #[inline(always)]
     pub(crate) fn hi(self) -> u64 {
         (self.0 >> 64) as u64
     }
 
-    /// The low half: its top bits choose the bucket.
+    /// The low half: its lowest 20 bits choose the bucket.
     #[inline(always)]
     pub(crate) fn lo(self) -> u64 {
         self.0 as u64

@@ -6,7 +6,7 @@ use crate::clock::{Nanos, Tick};
 use crate::error::{Error, Limit, Reason, Result};
 use crate::options::{CreateOptions, OwnerLimit, WhenFull};
 use crate::owner::OwnerGuard;
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::record::{Draft, Kind, NODE_NONE, TEXT_BYTES_MAX, Trailer};
 use crate::shard::{Refused, cost};
 use crate::sync::atomic::Ordering::Relaxed;
@@ -52,19 +52,20 @@ impl Sessions {
             absolute,
             version: 1,
         };
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let class = if owner.is_empty() { Class::Anonymous } else { Class::Authenticated };
         let cost = cost(self.draft(SessionId(0), &session, now).len());
-        self.check_owner_limit(&pinned, owner)?;
-        self.reserve_or_evict(&pinned, class, cost)?;
+        self.check_owner_limit(pinned, owner)?;
+        self.reserve_or_evict(pinned, class, cost)?;
         let mut after = After::default();
         let created = {
             let guard = (!owner.is_empty()).then(|| self.owners.lock(owner));
             let room = match &guard {
-                Some(guard) => self.make_room_for_owner(&pinned, guard, owner, &mut after),
+                Some(guard) => self.make_room_for_owner(pinned, guard, owner, &mut after),
                 None => Ok(()),
             };
-            let created = room.and_then(|()| self.insert_new(&pinned, &session, now, &mut after));
+            let created = room.and_then(|()| self.insert_new(pinned, &session, now, &mut after));
             if let (Some(guard), Ok(token)) = (&guard, &created) {
                 guard.add(owner, token.id());
             }
@@ -73,7 +74,7 @@ impl Sessions {
         if created.is_err() {
             self.common.budget.release(class, cost);
         }
-        self.finish(after, &pinned);
+        self.finish(after, pinned);
         created
     }
 
@@ -130,7 +131,7 @@ impl Sessions {
         Draft {
             id,
             kind: Kind::Live,
-            life: timeouts.life(now, absolute),
+            life: self.common.timeouts.life(index, timeouts, now, absolute),
             absolute,
             version: session.version,
             node: NODE_NONE,
@@ -143,7 +144,7 @@ impl Sessions {
     /// Inserts a session under a new token.
     fn insert_new(
         &self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         session: &NewSession<'_>,
         now: Nanos,
         after: &mut After,
@@ -182,7 +183,7 @@ impl Sessions {
     }
 
     /// Takes room from the budget; where the store may evict, makes it. No lock may be held.
-    fn reserve_or_evict(&self, pinned: &Guard<'_>, class: Class, cost: Cost) -> Result<()> {
+    fn reserve_or_evict(&self, pinned: Pinned<'_>, class: Class, cost: Cost) -> Result<()> {
         let mut expired = false;
         loop {
             let Err(limit) = self.common.budget.reserve(class, cost) else { return Ok(()) };
@@ -209,7 +210,7 @@ impl Sessions {
     }
 
     /// The least recently seen of a sample.
-    fn victim(&self, pinned: &Guard<'_>, anonymous_only: bool) -> Option<SessionId> {
+    fn victim(&self, pinned: Pinned<'_>, anonymous_only: bool) -> Option<SessionId> {
         let (_, anonymous) = self.common.budget.sums();
         if anonymous_only && anonymous.sessions == 0 {
             return None;
@@ -228,7 +229,7 @@ impl Sessions {
                     let fits = !(anonymous_only && record.has_owner());
                     if fits && record.is_session() && life.is_live(now) {
                         seen += 1;
-                        let candidate = (life.last_seen(), record.id());
+                        let candidate = (self.common.last_seen(record, life), record.id());
                         best = Some(best.map_or(candidate, |best| best.min(candidate)));
                     }
                 });
@@ -241,7 +242,7 @@ impl Sessions {
     }
 
     /// Refuses a login beyond its owner's limit, before anybody is evicted for it.
-    fn check_owner_limit(&self, pinned: &Guard<'_>, owner: &str) -> Result<()> {
+    fn check_owner_limit(&self, pinned: Pinned<'_>, owner: &str) -> Result<()> {
         match self.options.owner_limit {
             Some((_, OwnerLimit::Refuse)) if !owner.is_empty() => {
                 let guard = self.owners.lock(owner);
@@ -255,7 +256,7 @@ impl Sessions {
     /// Ends owner's sessions, or refuses, so that one more is within the limit.
     pub(super) fn make_room_for_owner(
         &self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         guard: &OwnerGuard<'_>,
         owner: &str,
         after: &mut After,

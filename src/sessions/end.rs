@@ -3,7 +3,7 @@
 use super::{After, Sessions};
 use crate::error::{Error, Reason, Result};
 use crate::owner::OwnerGuard;
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::shard::NotHere;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::token::SessionId;
@@ -21,16 +21,17 @@ pub(super) enum Outcome {
 impl Sessions {
     pub(crate) fn end(&self, id: SessionId, reason: Reason) -> Result<()> {
         self.begin_write()?;
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         loop {
-            let record = self.resolve(&pinned, id)?;
+            let record = self.resolve(pinned, id)?;
             let owner = record.owner();
             let mut after = After::default();
             let outcome = {
                 let guard = (!owner.is_empty()).then(|| self.owners.lock(owner));
-                self.end_locked(&pinned, record.id(), owner, guard.as_ref(), reason, &mut after)
+                self.end_locked(pinned, record.id(), owner, guard.as_ref(), reason, &mut after)
             };
-            self.finish(after, &pinned);
+            self.finish(after, pinned);
             if let Outcome::Done = outcome? {
                 return Ok(());
             }
@@ -40,25 +41,26 @@ impl Sessions {
     /// Ends a session if it belongs to this owner. Returns whether it did.
     pub(crate) fn end_owned(&self, owner: &str, id: SessionId, reason: Reason) -> Result<bool> {
         self.begin_write()?;
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let mut after = After::default();
         let ended = {
             let guard = self.owners.lock(owner);
-            let target = self.resolve(&pinned, id).map_or(id, |record| record.id());
+            let target = self.resolve(pinned, id).map_or(id, |record| record.id());
             guard.list(owner).contains(&target)
                 && matches!(
-                    self.end_locked(&pinned, target, owner, Some(&guard), reason, &mut after),
+                    self.end_locked(pinned, target, owner, Some(&guard), reason, &mut after),
                     Ok(Outcome::Done)
                 )
         };
-        self.finish(after, &pinned);
+        self.finish(after, pinned);
         Ok(ended)
     }
 
     /// Ends a session that belongs to `owner`, who is locked (or nobody: "").
     pub(super) fn end_locked(
         &self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         id: SessionId,
         owner: &str,
         guard: Option<&OwnerGuard<'_>>,
@@ -94,23 +96,24 @@ impl Sessions {
         reason: Reason,
     ) -> Result<usize> {
         self.begin_write()?;
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let mut after = After::default();
         let mut count = 0;
         {
             let guard = self.owners.lock(owner);
             // In the grace time of a renewal the caller may know the session by its old id.
-            let except = except.and_then(|id| self.resolve(&pinned, id).ok()).map(|r| r.id());
+            let except = except.and_then(|id| self.resolve(pinned, id).ok()).map(|r| r.id());
             for id in guard.list(owner) {
                 if Some(id) == except {
                     continue;
                 }
-                let ended = self.end_locked(&pinned, id, owner, Some(&guard), reason, &mut after);
+                let ended = self.end_locked(pinned, id, owner, Some(&guard), reason, &mut after);
                 // One that expired a moment ago is left to the expiry.
                 count += usize::from(matches!(ended, Ok(Outcome::Done)));
             }
         }
-        self.finish(after, &pinned);
+        self.finish(after, pinned);
         Ok(count)
     }
 
@@ -124,18 +127,19 @@ impl Sessions {
                 if !self.shards[index].is_due(now) {
                     break;
                 }
-                let pinned = self.pin();
+                let pin = self.pin();
+                let pinned = pin.pinned();
                 let mut after = After::default();
                 let expired = {
                     let mut shard = self.shards[index].lock(&self.common);
-                    shard.expire(&pinned, now, EXPIRE_BATCH, &mut self.sink(&mut after))
+                    shard.expire(pinned, now, EXPIRE_BATCH, &mut self.sink(&mut after))
                 };
                 count += expired.count;
                 after.retired_bytes += expired.retired_bytes;
                 after.wake(expired.woken, Reason::Expired);
-                self.finish(after, &pinned);
+                self.finish(after, pinned);
                 for id in expired.owned {
-                    count += usize::from(self.expire_owned(&pinned, id));
+                    count += usize::from(self.expire_owned(pinned, id));
                 }
                 if !expired.more || self.closing.load(Relaxed) {
                     break;
@@ -146,7 +150,7 @@ impl Sessions {
     }
 
     /// Ends an expired session under its owner's lock.
-    fn expire_owned(&self, pinned: &Guard<'_>, id: SessionId) -> bool {
+    fn expire_owned(&self, pinned: Pinned<'_>, id: SessionId) -> bool {
         let (_, now) = self.now();
         let Some(record) = self.common.table.find(pinned, id) else { return false };
         let owner = record.owner();

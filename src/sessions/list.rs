@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Sessions;
 use crate::clock::{Nanos, Tick};
 use crate::error::{Missing, Reason, Result};
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::record::Record;
 use crate::session::Info;
 use crate::shard::{class, cost};
@@ -26,6 +26,7 @@ impl Sessions {
     fn describe(&self, record: Record<'_>) -> Info {
         let trailer = self.trailer_of(record);
         let life = record.life().load();
+        let last_seen = self.common.last_seen(record, life).max(trailer.created);
         let now = self.clock.now();
         let since = |tick: Tick| now.since(tick.start());
         let wall = |tick: Tick| self.clock.wall(tick.start());
@@ -37,10 +38,10 @@ impl Sessions {
             label: text(trailer.label),
             created: wall(trailer.created),
             authenticated: wall(trailer.authenticated),
-            last_seen: wall(life.last_seen()),
+            last_seen: wall(last_seen),
             expires: (life.deadline() != Tick::NEVER)
                 .then(|| wall_after(self, now, life.deadline())),
-            idle: since(life.last_seen()),
+            idle: since(last_seen),
             age: since(trailer.created),
             data_bytes: record.data().len(),
         }
@@ -48,34 +49,37 @@ impl Sessions {
 
     /// What the store knows of a session. Does not count as activity.
     pub(crate) fn info(&self, id: SessionId) -> Result<Info, Missing> {
-        let pinned = self.pin();
-        self.look(&pinned, id, false).map(|record| self.describe(record))
+        let pin = self.pin();
+        let pinned = pin.pinned();
+        self.look(pinned, id, false).map(|record| self.describe(record))
     }
 
     /// The owner's live sessions, oldest first.
     pub(crate) fn of_owner(&self, owner: &str) -> Vec<Info> {
         self.check_unlocked();
         let guard = self.owners.lock(owner);
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let (_, now) = self.now();
         let ids = guard.list(owner);
-        let live = ids.into_iter().filter_map(|id| self.live(&pinned, id, now));
+        let live = ids.into_iter().filter_map(|id| self.live(pinned, id, now));
         live.map(|record| self.describe(record)).collect()
     }
 
     pub(crate) fn count_of_owner(&self, owner: &str) -> usize {
         self.check_unlocked();
         let guard = self.owners.lock(owner);
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let (_, now) = self.now();
         let ids = guard.list(owner);
-        ids.into_iter().filter(|&id| self.live(&pinned, id, now).is_some()).count()
+        ids.into_iter().filter(|&id| self.live(pinned, id, now).is_some()).count()
     }
 
     /// The live session with just this id, without counting a lookup.
     pub(super) fn live<'g>(
         &self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         now: Tick,
     ) -> Option<Record<'g>> {
@@ -95,12 +99,13 @@ impl Sessions {
         let mut place = from;
         while (place.shard as usize) < self.shards.len() {
             // A pin per step: a long listing does not hold memory back.
-            let pinned = self.pin();
+            let pin = self.pin();
+            let pinned = pin.pinned();
             let (_, now) = self.now();
             let next =
-                self.common.table.visit(&pinned, place.shard as usize, place.prefix, |record| {
+                self.common.table.visit(pinned, place.shard as usize, place.prefix, |record| {
                     // A record that was replaced meanwhile is looked up anew.
-                    if let Some(record) = self.live(&pinned, record.id(), now) {
+                    if let Some(record) = self.live(pinned, record.id(), now) {
                         infos.push(self.describe(record));
                     }
                 });

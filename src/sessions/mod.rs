@@ -25,7 +25,7 @@ use crate::fork;
 use crate::life::Life;
 use crate::options::Options;
 use crate::owner::Owners;
-use crate::reclaim::Guard;
+use crate::reclaim::{Guard, Pinned};
 use crate::record::{Change, Kind, OwnedRecord, Record, Trailer};
 use crate::shard::{Common, Locked, Shard};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -149,31 +149,46 @@ impl Sessions {
     #[inline(always)]
     pub(crate) fn look<'g>(
         &self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         touch: bool,
     ) -> Result<Record<'g>, Missing> {
-        // Relaxed: the tick orders no other memory.
-        let now = Tick(self.clock.word().load(Relaxed));
+        let now = self.clock.present();
+        if let Some(record) = self.common.table.find_first(pinned, id)
+            && record.life().load().is_fresh(now)
+        {
+            pinned.count_hit();
+            return Ok(record);
+        }
+        self.look_on(pinned, id, touch)
+    }
+
+    /// Whatever is not a plain hit: a session that is to be touched, or not in the first place
+    /// where it was looked for; an alias; none.
+    #[cold]
+    #[inline(never)]
+    fn look_on<'g>(
+        &self,
+        pinned: Pinned<'g>,
+        id: SessionId,
+        touch: bool,
+    ) -> Result<Record<'g>, Missing> {
+        let now = self.clock.present();
         if let Some(record) = self.common.table.find(pinned, id) {
             let life = record.life().load();
-            if life.is_live(now) {
+            let seen = life.is_fresh(now)
+                || life.is_live(self.clock.tick()) && (!touch || self.seen(pinned, record, life));
+            if seen {
                 pinned.count_hit();
-                let granularity = self.common.timeouts.granularity_ticks_min();
-                let due = touch && now.0.wrapping_sub(life.last_seen().0) >= granularity;
-                if !due || self.seen_if_due(pinned, record, life, now) {
-                    return Ok(record);
-                }
+                return Ok(record);
             }
         }
         self.look_again(pinned, id, touch)
     }
 
-    #[cold]
-    #[inline(never)]
     fn look_again<'g>(
         &self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         touch: bool,
     ) -> Result<Record<'g>, Missing> {
@@ -193,28 +208,16 @@ impl Sessions {
         }
     }
 
-    /// Stores that a session was seen, if its own granularity says so.
-    #[inline(never)]
-    fn seen_if_due<'g>(
-        &self,
-        pinned: &'g Guard<'_>,
-        record: Record<'g>,
-        life: Life,
-        now: Tick,
-    ) -> bool {
-        let granularity = self.common.timeouts.granularity_ticks(record.timeouts_index());
-        now.0.wrapping_sub(life.last_seen().0) < granularity || self.seen(pinned, record, life)
-    }
-
     /// Stores that a session was seen, unless it was seen later. False if it ended meanwhile.
-    #[cold]
-    #[inline(never)]
-    fn seen<'g>(&self, pinned: &'g Guard<'_>, mut record: Record<'g>, mut life: Life) -> bool {
+    fn seen<'g>(&self, pinned: Pinned<'g>, mut record: Record<'g>, mut life: Life) -> bool {
+        let now = self.clock.now();
         loop {
-            let next = self.timeouts(record).life(self.clock.now(), record.absolute());
+            let next = self.life_from(record, now);
             if record.life().touch(life, next) {
                 let shard = self.shard(record.id());
-                shard.activity.moved(life.last_seen(), next.last_seen());
+                let (from, to) =
+                    (self.common.last_seen(record, life), self.common.last_seen(record, next));
+                shard.activity.moved(from, to);
                 return true;
             }
             life = record.life().load();
@@ -229,7 +232,7 @@ impl Sessions {
             if life.is_expired() {
                 return false;
             }
-            if life.last_seen() >= next.last_seen() {
+            if life.fresh_until() >= self.life_from(record, now).fresh_until() {
                 return true;
             }
         }
@@ -239,12 +242,12 @@ impl Sessions {
     /// lookups see.
     fn now(&self) -> (Nanos, Tick) {
         let now = self.clock.now();
-        (now, Tick::at(now).max(Tick(self.clock.word().load(Relaxed))))
+        (now, Tick::at(now).max(self.clock.tick()))
     }
 
     /// Follows an id to the live session that it stands for: itself, or the successor of an alias
     /// in its grace time.
-    fn resolve<'g>(&self, pinned: &'g Guard<'_>, id: SessionId) -> Result<Record<'g>, Missing> {
+    fn resolve<'g>(&self, pinned: Pinned<'g>, id: SessionId) -> Result<Record<'g>, Missing> {
         loop {
             let (_, now) = self.now();
             let Some(record) = self.common.table.find(pinned, id) else {
@@ -284,7 +287,7 @@ impl Sessions {
     /// session are good at a time.
     fn resolve_successor<'g>(
         &self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         now: Tick,
     ) -> Result<Record<'g>, Missing> {
@@ -318,6 +321,12 @@ impl Sessions {
                 self.common.timeouts.get(record.timeouts_index()).unwrap_or(self.options.anonymous)
             }
         }
+    }
+
+    /// The life of a session that is seen at `now`.
+    fn life_from(&self, record: Record<'_>, now: Nanos) -> Life {
+        let (index, timeouts) = (record.timeouts_index(), self.timeouts(record));
+        self.common.timeouts.life(index, timeouts, now, record.absolute())
     }
 
     /// What a record's trailer holds, or would.
@@ -402,7 +411,7 @@ impl Sessions {
     }
 
     /// Does what had to wait until no lock was held.
-    fn finish(&self, after: After, pinned: &Guard<'_>) {
+    fn finish(&self, after: After, pinned: Pinned<'_>) {
         for (slot, reason) in after.woken {
             let resolved = slot.resolve(reason);
             self.watches.fetch_sub(u64::from(resolved), Relaxed);
@@ -436,8 +445,9 @@ impl Sessions {
     /// A slot that is resolved when the session ends.
     pub(crate) fn watch(&self, id: SessionId) -> Result<Arc<WatchSlot>, Missing> {
         self.check_unlocked();
-        let pinned = self.pin();
-        match self.find_locked(&pinned, id) {
+        let pin = self.pin();
+        let pinned = pin.pinned();
+        match self.find_locked(pinned, id) {
             Ok((mut shard, found, _)) => {
                 self.watches.fetch_add(1, Relaxed);
                 Ok(shard.watched().add(found.record.id()))

@@ -7,7 +7,7 @@ use super::{After, Sessions};
 use crate::clock::{Nanos, Tick};
 use crate::error::{Error, Limit, Missing, Reason, Result};
 use crate::owner::OwnerGuard;
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::record::{Change, Draft, Record};
 use crate::shard::{Found, Locked, NotHere, Refused, class, cost};
 use crate::sync::atomic::Ordering::Release;
@@ -58,7 +58,7 @@ impl Sessions {
     /// gets. Again if it changed hands meanwhile.
     fn with_owners<R>(
         &self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         id: SessionId,
         remake: &Remake<'_>,
         after: &mut After,
@@ -120,12 +120,13 @@ impl Sessions {
     pub(crate) fn remake(&self, id: SessionId, remake: Remake<'_>) -> Result<()> {
         self.begin_write()?;
         self.check_remake(&remake)?;
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let mut after = After::default();
         let work = |target: SessionId, owner: &str, guard: OwnerLock<'_>, after: &mut After| {
             let (now, tick) = self.now();
             let mut shard = self.lock_shard(target);
-            let found = match shard.find(&pinned, target, tick) {
+            let found = match shard.find(pinned, target, tick) {
                 Ok(found) => found,
                 Err(NotHere::Alias) => return Ok(None),
                 Err(NotHere::Missing(missing)) => return Err(Error::Missing(missing)),
@@ -142,7 +143,7 @@ impl Sessions {
                 return Err(Error::Full(Limit::Memory));
             };
             shard.rewrite(found, fresh);
-            shard.tidy(&pinned);
+            shard.tidy(pinned);
             drop(shard);
             after.retired_bytes += found.record.len();
             if let Some(guard) = guard
@@ -152,8 +153,8 @@ impl Sessions {
             }
             Ok(Some(()))
         };
-        let result = self.with_owners(&pinned, id, &remake, &mut after, work);
-        self.finish(after, &pinned);
+        let result = self.with_owners(pinned, id, &remake, &mut after, work);
+        self.finish(after, pinned);
         result
     }
 
@@ -194,7 +195,8 @@ impl Sessions {
     fn change_token(&self, id: SessionId, remake: Remake<'_>, renew: bool) -> Result<Token> {
         self.begin_write()?;
         self.check_remake(&remake)?;
-        let pinned = self.pin();
+        let pin = self.pin();
+        let pinned = pin.pinned();
         let mut after = After::default();
         let work = |target: SessionId, owner: &str, guard: OwnerLock<'_>, after: &mut After| {
             if renew && target != id {
@@ -203,7 +205,7 @@ impl Sessions {
             }
             let token = self.new_token()?;
             let moved =
-                self.move_session(&pinned, target, token.id(), owner, &remake, renew, after)?;
+                self.move_session(pinned, target, token.id(), owner, &remake, renew, after)?;
             let Some(next_owner) = moved else { return Ok(None) };
             if let Some(guard) = guard {
                 if owner == next_owner {
@@ -214,8 +216,8 @@ impl Sessions {
             }
             Ok(Some(token))
         };
-        let result = self.with_owners(&pinned, id, &remake, &mut after, work);
-        self.finish(after, &pinned);
+        let result = self.with_owners(pinned, id, &remake, &mut after, work);
+        self.finish(after, pinned);
         result
     }
 
@@ -224,7 +226,7 @@ impl Sessions {
     #[allow(clippy::too_many_arguments, reason = "one critical section, told apart by its parts")]
     fn move_session(
         &self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         old: SessionId,
         new: SessionId,
         owner: &str,

@@ -5,7 +5,7 @@ use crate::budget::Cost;
 use crate::clock::Nanos;
 use crate::data::Encoded;
 use crate::error::{Error, Limit, Missing, Reason, Result};
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::record::{Draft, Kind, NODE_NONE, Record};
 use crate::shard::{Found, Locked, NotHere, class, cost};
 use crate::token::SessionId;
@@ -14,7 +14,7 @@ impl Sessions {
     /// Locks a session's shard and finds it there, at the time that is returned with it.
     pub(super) fn find_locked<'a, 'g>(
         &'a self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
     ) -> Result<(Locked<'a>, Found<'g>, Nanos)> {
         let mut target = id;
@@ -41,8 +41,9 @@ impl Sessions {
         write: impl FnOnce(Record<'_>) -> Result<(Encoded, R)>,
     ) -> Result<(u32, R)> {
         self.begin_write()?;
-        let pinned = self.pin();
-        let (mut shard, found, now) = self.find_locked(&pinned, id)?;
+        let pin = self.pin();
+        let pinned = pin.pinned();
+        let (mut shard, found, now) = self.find_locked(pinned, id)?;
         let (encoded, result) = {
             let _updating = Updating::begin();
             write(found.record)?
@@ -52,11 +53,11 @@ impl Sessions {
             let draft = self.rewritten(found.record, encoded.data(), now);
             self.settle(&mut shard, found, &draft).map(|()| draft.version)
         });
-        shard.tidy(&pinned);
+        shard.tidy(pinned);
         drop(shard);
         let version = written?;
         let after = After { retired_bytes: found.record.len(), ..After::default() };
-        self.finish(after, &pinned);
+        self.finish(after, pinned);
         Ok((version, result))
     }
 
@@ -65,7 +66,7 @@ impl Sessions {
         Draft {
             id: record.id(),
             kind: Kind::Live,
-            life: self.timeouts(record).life(now, record.absolute()),
+            life: self.life_from(record, now),
             absolute: record.absolute(),
             version: record.version().wrapping_add(1),
             node: NODE_NONE,
@@ -104,7 +105,8 @@ impl Sessions {
 
     /// Stores that a session was seen, though it is not read.
     pub(crate) fn touch(&self, id: SessionId) -> Result<(), crate::Missing> {
-        let pinned = self.pin();
-        self.look(&pinned, id, true).map(|_| ())
+        let pin = self.pin();
+        let pinned = pin.pinned();
+        self.look(pinned, id, true).map(|_| ())
     }
 }

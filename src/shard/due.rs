@@ -3,7 +3,7 @@
 use super::{Found, Locked};
 use crate::clock::Tick;
 use crate::error::Reason;
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::record::{Change, Kind, Record};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -27,7 +27,7 @@ impl Locked<'_> {
     /// Expires and forgets what is due, in one bounded batch.
     pub(crate) fn expire(
         &mut self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         now: Tick,
         count_max: usize,
         sink: &mut impl FnMut(Change<'_>),
@@ -50,7 +50,7 @@ impl Locked<'_> {
     /// A wheel node's time has come: its session expires or is armed anew.
     fn fire(
         &mut self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         now: Tick,
         node: NodeIndex,
         key: u32,
@@ -96,7 +96,7 @@ impl Locked<'_> {
     /// An expired session with this id that has not been ended yet.
     pub(crate) fn find_expired<'g>(
         &self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         now: Tick,
     ) -> Option<Found<'g>> {
@@ -106,7 +106,7 @@ impl Locked<'_> {
     }
 
     /// Forgets tombstones whose time is over, and the oldest ones beyond the limit.
-    pub(super) fn forget(&mut self, pinned: &Guard<'_>, now: Tick, count_max: usize) -> bool {
+    pub(super) fn forget(&mut self, pinned: Pinned<'_>, now: Tick, count_max: usize) -> bool {
         for _ in 0..count_max {
             let full = self.state.ended.len() > self.common.remember_max;
             match self.state.ended.front() {
@@ -121,7 +121,7 @@ impl Locked<'_> {
         true
     }
 
-    fn forget_one(&mut self, pinned: &Guard<'_>, key: u32) {
+    fn forget_one(&mut self, pinned: Pinned<'_>, key: u32) {
         let table = &self.common.table;
         let is_ended = |record: Record<'_>| matches!(record.kind(), Kind::Ended { .. });
         let Some(record) = self.state.writer.find_key(table, pinned, key, is_ended) else { return };

@@ -13,7 +13,7 @@ use crate::clock::Tick;
 use crate::error::{Missing, Reason};
 use crate::life::Life;
 use crate::memory::Pool;
-use crate::reclaim::Guard;
+use crate::reclaim::Pinned;
 use crate::record::{Change, Draft, Kind, NODE_NONE, Record};
 use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
@@ -38,6 +38,13 @@ pub(crate) struct Common {
     pub(crate) remember_ticks: u32,
     /// How many ended sessions a shard remembers.
     pub(crate) remember_max: usize,
+}
+
+impl Common {
+    /// When a session with this life was last seen, to within its touch granularity.
+    pub(crate) fn last_seen(&self, record: Record<'_>, life: Life) -> Tick {
+        life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index()))
+    }
 }
 
 /// One shard.
@@ -105,7 +112,7 @@ pub(crate) fn class(record: Record<'_>) -> Class {
 }
 
 fn key_of(id: SessionId) -> u32 {
-    (id.lo() >> 32) as u32
+    id.lo() as u32
 }
 
 impl Shard {
@@ -153,7 +160,7 @@ impl<'a> Locked<'a> {
     /// The live session with this id.
     pub(crate) fn find<'g>(
         &self,
-        pinned: &'g Guard<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         now: Tick,
     ) -> Result<Found<'g>, NotHere> {
@@ -170,7 +177,7 @@ impl<'a> Locked<'a> {
 
     /// A session that was found under this lock, after other writes, whether or not a lookup
     /// decided meanwhile that it has expired.
-    pub(crate) fn find_again<'g>(&self, pinned: &'g Guard<'_>, id: SessionId) -> Option<Found<'g>> {
+    pub(crate) fn find_again<'g>(&self, pinned: Pinned<'g>, id: SessionId) -> Option<Found<'g>> {
         let (spot, record) = self.state.writer.find(&self.common.table, pinned, id)?;
         record.is_session().then_some(Found { record, spot })
     }
@@ -178,7 +185,7 @@ impl<'a> Locked<'a> {
     /// Adds a session. Its cost is reserved by the caller.
     pub(crate) fn insert(
         &mut self,
-        pinned: &Guard<'_>,
+        pinned: Pinned<'_>,
         mut fresh: Fresh<'a>,
         sink: &mut impl FnMut(Change<'_>),
     ) -> Result<(), Refused> {
@@ -200,7 +207,7 @@ impl<'a> Locked<'a> {
             return Err(Refused::Memory);
         };
         state.tally.created += 1;
-        self.shard.activity.add(life.last_seen());
+        self.shard.activity.add(self.common.last_seen(record, life));
         sink(Change::Created(record));
         self.wake_at(life.deadline());
         Ok(())
@@ -214,15 +221,17 @@ impl<'a> Locked<'a> {
         fresh.set_node(node);
         let record = self.state.writer.replace(&self.common.table, found.spot, fresh);
         let last = found.record.life().supersede();
-        self.shard.activity.moved(last.last_seen(), next.last_seen());
-        if last.last_seen() > next.last_seen() {
+        let before = self.common.last_seen(found.record, last);
+        let now = self.common.last_seen(record, next);
+        self.shard.activity.moved(before, now);
+        if before > now {
             // A touch of the old record was later than this write's clock: neither last seen nor
             // the deadline goes back. Lost only against another touch, which is later still.
-            let by = last.last_seen().0 - next.last_seen().0;
-            let deadline = Tick(next.deadline().0.saturating_add(by)).min(record.absolute());
-            let later = Life::new(last.last_seen(), deadline);
+            let on = |tick: Tick| Tick(tick.0.saturating_add(before.0 - now.0));
+            let deadline = on(next.deadline()).min(record.absolute());
+            let later = Life::new(on(next.fresh_until()), deadline);
             if record.life().touch(next, later) {
-                self.shard.activity.moved(next.last_seen(), later.last_seen());
+                self.shard.activity.moved(now, self.common.last_seen(record, later));
             }
         }
     }
@@ -276,7 +285,7 @@ impl<'a> Locked<'a> {
         now: Tick,
     ) -> Vec<Arc<WatchSlot>> {
         let last = self.bury(found, reason, None, now);
-        self.shard.activity.remove(last.last_seen());
+        self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.ended[usize::from(reason.code())] += 1;
         self.state.watched.take(found.record.id())
     }
@@ -352,7 +361,7 @@ impl<'a> Locked<'a> {
         self.wake_at(until);
         self.state.writer.replace(table, found.spot, fresh);
         let last = found.record.life().supersede();
-        self.shard.activity.remove(last.last_seen());
+        self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.renewed += 1;
         // The successor was counted as created when it was inserted.
         Ok(self.state.watched.take(id))
@@ -364,7 +373,7 @@ impl<'a> Locked<'a> {
     }
 
     /// Takes a session out that nobody has seen yet.
-    pub(crate) fn withdraw(&mut self, pinned: &Guard<'_>, id: SessionId) {
+    pub(crate) fn withdraw(&mut self, pinned: Pinned<'_>, id: SessionId) {
         let table = &self.common.table;
         let Some((spot, record)) = self.state.writer.find(table, pinned, id) else { return };
         if record.node() != NODE_NONE {
@@ -372,12 +381,12 @@ impl<'a> Locked<'a> {
         }
         self.state.writer.remove(table, id, spot);
         let last = record.life().supersede();
-        self.shard.activity.remove(last.last_seen());
+        self.shard.activity.remove(self.common.last_seen(record, last));
         self.state.tally.created -= 1;
     }
 
     /// Ends a write: forgets what is too much, frees what nobody sees any more.
-    pub(crate) fn tidy(&mut self, pinned: &Guard<'_>) {
+    pub(crate) fn tidy(&mut self, pinned: Pinned<'_>) {
         if self.state.ended.len() > self.common.remember_max {
             self.forget(pinned, Tick::FIRST, 1);
         }

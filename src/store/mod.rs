@@ -142,11 +142,12 @@ impl<S: SessionData> Store<S> {
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more.
-    #[inline]
+    #[inline(always)]
     pub fn read<R>(&self, id: SessionId, f: impl FnOnce(&S::Archived) -> R) -> Result<R, Missing> {
         let sessions = &*self.sessions;
-        let pinned = sessions.pin();
-        let record = sessions.look(&pinned, id, true)?;
+        let pin = sessions.pin();
+        let pinned = pin.pinned();
+        let record = sessions.look(pinned, id, true)?;
         Ok(f(view::<S>(record.data())))
     }
 
@@ -154,11 +155,12 @@ impl<S: SessionData> Store<S> {
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more.
-    #[inline]
+    #[inline(always)]
     pub fn peek<R>(&self, id: SessionId, f: impl FnOnce(&S::Archived) -> R) -> Result<R, Missing> {
         let sessions = &*self.sessions;
-        let pinned = sessions.pin();
-        let record = sessions.look(&pinned, id, false)?;
+        let pin = sessions.pin();
+        let pinned = pin.pinned();
+        let record = sessions.look(pinned, id, false)?;
         Ok(f(view::<S>(record.data())))
     }
 
@@ -170,8 +172,9 @@ impl<S: SessionData> Store<S> {
     /// [`Missing`] if there is no such session, or no more.
     pub fn get(&self, id: SessionId) -> Result<Session<S>, Missing> {
         let sessions = &*self.sessions;
-        let pinned = sessions.pin();
-        let record = sessions.look(&pinned, id, true)?;
+        let pin = sessions.pin();
+        let pinned = pin.pinned();
+        let record = sessions.look(pinned, id, true)?;
         Ok(Session::new(OwnedRecord::copy_of(record)))
     }
 

@@ -59,7 +59,7 @@ impl<S: SessionData> Store<S> {
         match Token::parse(token) {
             Ok(token) => Ok(token.id()),
             Err(_) => {
-                self.sessions.pin().count_miss();
+                self.sessions.pin().pinned().count_miss();
                 Err(Missing::Unknown)
             }
         }
