@@ -18,6 +18,10 @@ use crate::token::SessionId;
 
 /// An array grows when it is this full, in hundredths.
 const LOAD_MAX_PERCENT: usize = 78;
+/// The same for arrays of up to [`SMALL_BITS`] bits, which are a small part of a store's memory:
+/// fewer entries overflow, so fewer lookups mispredict.
+const SMALL_LOAD_MAX_PERCENT: usize = 50;
+const SMALL_BITS: u32 = 8;
 /// An array shrinks when it is less full than one part in this many.
 const LOAD_MIN_PARTS: usize = 8;
 const BITS_MIN: u32 = 1;
@@ -105,7 +109,8 @@ pub(crate) fn array_bytes_for(entries: usize) -> usize {
 }
 
 fn entries_max(bits: u32) -> usize {
-    (SLOT_COUNT << bits) * LOAD_MAX_PERCENT / 100
+    let percent = if bits <= SMALL_BITS { SMALL_LOAD_MAX_PERCENT } else { LOAD_MAX_PERCENT };
+    (SLOT_COUNT << bits) * percent / 100
 }
 
 /// The index bits with which a shard holds this many entries without growing.
