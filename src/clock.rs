@@ -296,6 +296,25 @@ impl Drop for Ticker {
     }
 }
 
+/// How long a thread is willing to wait, in real time whatever the store's clock.
+pub(crate) struct Patience {
+    since: std::time::Instant,
+    whole: Duration,
+}
+
+impl Patience {
+    #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
+    pub(crate) fn new(whole: Duration) -> Patience {
+        Patience { since: std::time::Instant::now(), whole }
+    }
+
+    /// What is left of it.
+    #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
+    pub(crate) fn left(&self) -> Duration {
+        self.whole.saturating_sub(self.since.elapsed())
+    }
+}
+
 /// Nanoseconds since boot, with the time spent suspended.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn boot_nanos() -> u64 {

@@ -3,11 +3,13 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::pin::Pin;
+use std::sync::PoisonError;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
+use crate::clock::Patience;
 use crate::error::Reason;
 use crate::record::OwnedRecord;
 use crate::session::Session;
@@ -243,28 +245,24 @@ impl<S: crate::SessionData> Events<S> {
             Err(false) => return None,
             Err(true) => {}
         }
+        let patience = timeout.map(Patience::new);
         let mut waiting = lock(&self.queue.waiting);
         waiting.threads += 1;
-        let mut woken_in_vain = false;
         let event = loop {
+            // How long is left comes before the last look, so that no wait ends without one.
+            let left = patience.as_ref().map(Patience::left);
             match self.queue.pop() {
                 Ok(event) => break Some(event.typed()),
                 Err(false) => break None,
-                Err(true) if woken_in_vain => break None,
+                Err(true) if left == Some(Duration::ZERO) => break None,
                 Err(true) => {}
             }
-            waiting = match timeout {
-                None => {
-                    self.queue.wake.wait(waiting).unwrap_or_else(std::sync::PoisonError::into_inner)
-                }
-                Some(timeout) => {
-                    let (waiting, result) = self
-                        .queue
-                        .wake
-                        .wait_timeout(waiting, timeout)
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
-                    woken_in_vain = result.timed_out();
-                    waiting
+            // A wake-up may be in vain: another thread took the event.
+            let wake = &self.queue.wake;
+            waiting = match left {
+                None => wake.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    wake.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         };

@@ -1,9 +1,10 @@
 //! The hash table of records: lookups without a lock, one writer per shard.
 //!
 //! A directory holds one word per shard, the shard's [`Array`]. Of an id, the lowest bits of the
-//! high half choose the shard, the prefix of its low half the bucket. Arrays grow and shrink whole, one shard at a time,
-//! under that shard's lock: readers go on in the old array, which nobody writes any more, until
-//! they load the directory again. Nothing that was unlinked is freed before the collector says so.
+//! high half choose the shard, the prefix of its low half the bucket. Arrays grow and shrink
+//! whole, one shard at a time, under that shard's lock: readers go on in the old array, which
+//! nobody writes any more, until they load the directory again. Nothing that was unlinked is freed
+//! before the collector says so.
 #![allow(unsafe_code, reason = "records and arrays are freed by hand, after the last reader")]
 
 use std::collections::VecDeque;

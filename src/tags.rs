@@ -111,7 +111,9 @@ mod imp {
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
 mod arithmetic {
+    #[cfg(not(target_arch = "x86_64"))]
     pub(super) type Mask = u64;
+    #[cfg(not(target_arch = "x86_64"))]
     pub(super) type Pattern = u64;
 
     const LOW_BYTES: u64 = 0x0101_0101_0101_0101;
@@ -151,7 +153,8 @@ mod tests {
     #[test]
     fn every_tag_is_found_in_every_place_and_the_eighth_byte_never() {
         for tag in 0..=255_u8 {
-            let hash = u32::from(tag) << 24 | u32::from(!tag) * 0x0001_0101;
+            let others = u32::from(!tag) * 0x0001_0101;
+            let hash = u32::from(tag) << 24 | others;
             for place in 0..8 {
                 let word = u64::from(!tag) * 0x0101_0101_0101_0101;
                 let word = word & !(0xff << (8 * place)) | u64::from(tag) << (8 * place);

@@ -12,8 +12,8 @@ use crate::sync::{Mutex, lock};
 pub(crate) const TOUCH_GRANULARITY_MIN: Duration = Duration::from_secs(1);
 /// The longest such time, so that last seen means something also where nobody is ever idle.
 const TOUCH_GRANULARITY_MAX: Duration = Duration::from_secs(60 * 60);
-/// Sessions are touched at most this many times per idle timeout.
-const TOUCHES_PER_IDLE_TIMEOUT: u32 = 64;
+/// Sessions are touched at most this many times per idle timeout, or lifetime.
+const TOUCHES_PER_TIMEOUT: u32 = 64;
 
 /// The timeouts of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,8 +30,10 @@ impl Timeouts {
 
     /// How many ticks a touch has to be later than the last one to be stored.
     fn granularity_ticks(self) -> u32 {
-        let granularity = (self.idle / TOUCHES_PER_IDLE_TIMEOUT)
-            .clamp(TOUCH_GRANULARITY_MIN, TOUCH_GRANULARITY_MAX);
+        let shorter = self.idle.min(self.lifetime);
+        let granularity = (shorter / TOUCHES_PER_TIMEOUT)
+            .clamp(TOUCH_GRANULARITY_MIN, TOUCH_GRANULARITY_MAX)
+            .min(shorter);
         u32::try_from(granularity.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
     }
 }
@@ -152,5 +154,6 @@ mod tests {
         assert!(for_ever.is_live(Tick::LAST));
         let short = Timeouts { idle: Duration::from_millis(300), lifetime: Duration::MAX };
         assert_eq!(life(short).fresh_until(), life(short).deadline(), "never fresh when dead");
+        assert_eq!(life(short).last_seen(6), Tick::at(now));
     }
 }

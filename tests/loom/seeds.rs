@@ -13,9 +13,10 @@ const SEEDS: &[Seed] = &[
                 // SAFETY: masked.
                 let next = unsafe { self.bucket((home + 1) & self.mask()) };
                 let after = next.control.load(Relaxed);
-                let slot = slot_index(matching(after, 0));
+                let slot = next.free_slot().unwrap_or(0);
                 next.slots[slot].store(word.0, Release);
-                next.control.store(after | key.tag << (slot * 8), Release);
+                let tag = u64::from(tag_of(key.hash));
+                next.control.store(after | tag << (slot * 8), Release);
                 bucket.control.store(control + OVERFLOW_ONE, Release);
                 return true;
             }",
@@ -63,8 +64,8 @@ const SEEDS: &[Seed] = &[
     Seed {
         name: "unpin_relaxed",
         file: "reclaim",
-        shipped: "self.clear.store(0, Release);",
-        seeded: "self.clear.store(0, Relaxed);",
+        shipped: "self.slot.epoch.store(self.collector.idle, Release);",
+        seeded: "self.slot.epoch.store(self.collector.idle, Relaxed);",
     },
     Seed {
         name: "supersede_before_update",

@@ -33,11 +33,9 @@ pub(crate) const SEEDS: &[Seed] = &[
         name: "deadline_checked_only_by_the_wheel",
         file: "sessions/mod.rs",
         shipped: "\
-            if life.is_live(now) {
-                pinned.count_hit();",
+                || life.is_live(self.clock.tick()) && (!touch || self.seen(pinned, record, life));",
         seeded: "\
-            if life.is_live(Tick::FIRST) {
-                pinned.count_hit();",
+                || life.is_live(Tick::FIRST) && (!touch || self.seen(pinned, record, life));",
         test: Test::It("seeds::a_session_is_gone_at_its_deadline_without_the_expiry"),
     },
     Seed {
@@ -77,11 +75,11 @@ pub(crate) const SEEDS: &[Seed] = &[
         name: "grow_that_loses_an_entry",
         file: "bucket.rs",
         shipped: "\
-                if word.address() != 0 {
-                    let key = Key { lo: word.lo_bits(), tag: control >> (slot * 8) & 0xff };",
+                if !word.is_free() {
+                    let tag = (control >> (slot * 8)) as u8;",
         seeded: "\
-                if word.address() != 0 && !(index == self.mask() && slot == 6) {
-                    let key = Key { lo: word.lo_bits(), tag: control >> (slot * 8) & 0xff };",
+                if !word.is_free() && !(index == self.mask() && slot == 1) {
+                    let tag = (control >> (slot * 8)) as u8;",
         test: Test::It("seeds::none_is_lost_while_shards_grow_and_shrink"),
     },
     Seed {

@@ -35,6 +35,8 @@ pub(crate) mod bucket;
 pub(crate) mod life;
 #[path = "../../../src/reclaim.rs"]
 pub(crate) mod reclaim;
+#[path = "../../../src/tags.rs"]
+pub(crate) mod tags;
 
 /// The models over the shipped files.
 #[path = "models"]

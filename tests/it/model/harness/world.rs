@@ -148,17 +148,30 @@ impl Session {
         self.owner.is_empty()
     }
 
+    /// A touch is stored at most so often.
+    fn granularity(&self) -> Time {
+        let shorter = self.idle.min(self.lifetime);
+        let granularity = (shorter / 64).clamp(Duration::from_secs(1), Duration::from_secs(3600));
+        nanos(granularity.min(shorter))
+    }
+
+    /// The latest time that is stored: nearer to its end a session is touched no more.
+    fn seen_last(&self) -> Time {
+        self.absolute().saturating_sub(self.granularity())
+    }
+
     /// The store saw it now and has surely stored that.
     pub(super) fn rewritten(&mut self, now: Time) {
-        (self.seen_min, self.seen_max) = (now, now);
+        (self.seen_min, self.seen_max) = (now.min(self.seen_last()), now);
     }
 
     /// The store saw it now, and stored that if it was worth it.
     pub(super) fn touched(&mut self, now: Time) {
-        let granularity = nanos(self.idle / 64).max(1_000_000_000).saturating_add(RESOLUTION);
+        let granularity = self.granularity().saturating_add(RESOLUTION);
         let surely = now - self.seen_max >= granularity;
         let lagging = self.seen_min.max(now.saturating_sub(granularity));
         self.seen_min = if surely { now } else { lagging };
+        self.seen_min = self.seen_min.min(self.seen_last());
         self.seen_max = now;
     }
 

@@ -298,7 +298,6 @@ impl Run {
         let idle_authenticated = self.defaults(false).0;
         let session = &mut self.world.sessions[n];
         let before = session.owner.clone();
-        session.rewritten(now);
         if let Some(owner) = owner {
             if session.is_anonymous() && (session.idle, session.lifetime) == (idle, lifetime) {
                 session.idle = idle_authenticated;
@@ -309,6 +308,7 @@ impl Run {
         if let Some(label) = label {
             session.label = label.to_owned();
         }
+        session.rewritten(now);
         if let Some(next) = next.map(str::to_owned) {
             self.world.disown(n, &before);
             self.world.own(n, &next);
@@ -335,6 +335,7 @@ impl Run {
         if let Some(n) = self.remade(id, None, None, done) {
             let session = &mut self.world.sessions[n];
             (session.idle, session.lifetime) = (idle, lifetime);
+            session.rewritten(self.world.now);
         }
     }
 
@@ -342,7 +343,9 @@ impl Run {
         let id = self.id_at(at);
         let done = self.store.reauthenticated(id).map_err(fault);
         if let Some(n) = self.remade(id, None, None, done) {
-            self.world.sessions[n].authenticated = self.world.now;
+            let now = self.world.now;
+            self.world.sessions[n].authenticated = now;
+            self.world.sessions[n].rewritten(now);
         }
     }
 

@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Release};
 use loom::thread;
 
-use super::bucket::{Array, Bucket, Key, SlotWord};
+use super::bucket::{Array, Bucket, Key, PREFIX_BITS, SlotWord};
 use crate::explore;
 
 /// An id: `home` is its bucket in an array of four, `number` what only the record knows.
@@ -18,11 +18,11 @@ struct Id {
 
 impl Id {
     fn lo(self) -> u64 {
-        self.home << 62 | self.number
+        self.number << PREFIX_BITS | self.home << (PREFIX_BITS - 2)
     }
 
     fn key(self) -> Key {
-        Key::new(self.tag, self.lo())
+        Key::new(self.tag << 24, self.lo())
     }
 }
 

@@ -131,8 +131,8 @@ impl Session {
         let last = spot.1.life.supersede();
         let new = &self.spot().1.life;
         let next = new.load();
-        if last.last_seen() > next.last_seen() {
-            new.touch(next, Life::new(last.last_seen(), next.deadline()));
+        if last.fresh_until() > next.fresh_until() {
+            new.touch(next, Life::new(last.fresh_until(), next.deadline()));
         }
         last
     }
@@ -336,6 +336,6 @@ pub fn a_touch_survives_an_update() {
         let last = session.rewrite();
         assert!(reader.join().unwrap().is_ok());
         let life = session.spot().1.life.load();
-        assert!(life.last_seen() >= last.last_seen(), "from {last:?} back to {life:?}");
+        assert!(life.fresh_until() >= last.fresh_until(), "from {last:?} back to {life:?}");
     });
 }
