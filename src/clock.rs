@@ -296,22 +296,18 @@ impl Drop for Ticker {
     }
 }
 
-/// How long a thread is willing to wait, in real time whatever the store's clock.
-pub(crate) struct Patience {
-    since: std::time::Instant,
-    whole: Duration,
-}
+/// Measures real time, whatever the store's clock.
+pub(crate) struct Stopwatch(std::time::Instant);
 
-impl Patience {
+impl Stopwatch {
     #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
-    pub(crate) fn new(whole: Duration) -> Patience {
-        Patience { since: std::time::Instant::now(), whole }
+    pub(crate) fn start() -> Stopwatch {
+        Stopwatch(std::time::Instant::now())
     }
 
-    /// What is left of it.
     #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
-    pub(crate) fn left(&self) -> Duration {
-        self.whole.saturating_sub(self.since.elapsed())
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 

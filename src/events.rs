@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::queue::ArrayQueue;
 
-use crate::clock::Patience;
+use crate::clock::Stopwatch;
 use crate::error::Reason;
 use crate::record::OwnedRecord;
 use crate::session::Session;
@@ -245,12 +245,13 @@ impl<S: crate::SessionData> Events<S> {
             Err(false) => return None,
             Err(true) => {}
         }
-        let patience = timeout.map(Patience::new);
+        let limit = timeout.map(|timeout| (timeout, Stopwatch::start()));
         let mut waiting = lock(&self.queue.waiting);
         waiting.threads += 1;
         let event = loop {
             // How long is left comes before the last look, so that no wait ends without one.
-            let left = patience.as_ref().map(Patience::left);
+            let left =
+                limit.as_ref().map(|(timeout, watch)| timeout.saturating_sub(watch.elapsed()));
             match self.queue.pop() {
                 Ok(event) => break Some(event.typed()),
                 Err(false) => break None,

@@ -1,6 +1,7 @@
 //! The store's numbers.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::error::Reason;
 
@@ -46,6 +47,8 @@ pub struct Stats {
     pub watched: u64,
     /// Nodes of the timer wheels: one per session that can expire.
     pub wheel_nodes: u64,
+    /// How long a shard was locked at most to grow or shrink its part of the table.
+    pub resize_max: Duration,
     /// Live sessions seen in this minute or the one before.
     pub active_1_minute: u64,
     /// Live sessions seen in this minute or the five before.

@@ -9,8 +9,10 @@
 
 use std::collections::VecDeque;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use crate::bucket::{Array, BITS_MAX, BUCKET_BYTES, Key, Place, SLOT_COUNT, SlotWord, prefix_of};
+use crate::clock::Stopwatch;
 use crate::memory::{Memory, OutOfMemory, Pool};
 use crate::reclaim::{Collector, Pinned};
 use crate::record::{Draft, Record};
@@ -41,6 +43,8 @@ pub(crate) struct Writer {
     shard: usize,
     entries: usize,
     bits_min: u32,
+    /// How long growing or shrinking took at most.
+    resize_max: Duration,
     limbo: VecDeque<Retired>,
     limbo_bytes: usize,
 }
@@ -142,6 +146,7 @@ impl Table {
                 shard,
                 entries: 0,
                 bits_min: BITS_MIN,
+                resize_max: Duration::ZERO,
                 limbo: VecDeque::new(),
                 limbo_bytes: 0,
             })
@@ -375,6 +380,7 @@ impl Writer {
     /// Moves all entries to an array of another size. False without memory.
     #[cold]
     fn resize(&mut self, table: &Table, bits: u32) -> bool {
+        let watch = Stopwatch::start();
         let old = table.array(self.shard);
         let Ok(new) = table.new_array(bits) else { return false };
         // SAFETY: `self` is the only writer of both.
@@ -383,7 +389,13 @@ impl Writer {
         // Release pairs with the Acquire in `Table::array`.
         table.directory[self.shard].store(new.0, Release);
         self.retire(table, array_memory(old), old.bytes(), true);
+        self.resize_max = self.resize_max.max(watch.elapsed());
         true
+    }
+
+    /// How long the shard was locked at most to grow or shrink its array.
+    pub(crate) fn resize_max(&self) -> Duration {
+        self.resize_max
     }
 
     fn retire(&mut self, table: &Table, memory: NonNull<u8>, bytes: usize, is_array: bool) {

@@ -180,6 +180,7 @@ impl Sessions {
                 *sum += ended;
             }
             stats.remembered += shard.ended_count() as u64;
+            stats.resize_max = stats.resize_max.max(shard.resize_max());
             stats.wheel_nodes += u64::from(shard.wheel_nodes());
             let (array, wheel, limbo) = shard.memory_bytes();
             stats.overhead_bytes += (array + wheel + limbo) as u64;

@@ -6,6 +6,7 @@
 mod due;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::activity::Activity;
 use crate::budget::{Budget, Class, Cost};
@@ -422,6 +423,11 @@ impl<'a> Locked<'a> {
     pub(crate) fn memory_bytes(&self) -> (usize, usize, usize) {
         let writer = &self.state.writer;
         (writer.array_bytes(&self.common.table), self.state.wheel.bytes(), writer.limbo_bytes())
+    }
+
+    /// How long the lock was held at most to grow or shrink the array.
+    pub(crate) fn resize_max(&self) -> Duration {
+        self.state.writer.resize_max()
     }
 
     pub(crate) fn wheel_nodes(&self) -> u32 {

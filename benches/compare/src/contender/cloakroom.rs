@@ -67,6 +67,10 @@ impl Contender for Cloakroom {
     fn reserve(&self, sessions: usize) {
         self.store.reserve(sessions, VALUE_BYTES).expect("there is memory to reserve");
     }
+
+    fn longest_growth_us(&self) -> Option<u64> {
+        Some(self.store.stats().resize_max.as_micros() as u64)
+    }
 }
 
 impl Expires for Cloakroom {
