@@ -349,14 +349,38 @@ impl Array {
     ///
     /// # Safety
     /// As for [`Array::search`].
-    pub(crate) unsafe fn visit_home(self, home: u64, mut visit: impl FnMut(SlotWord)) {
+    pub(crate) unsafe fn visit_home(self, home: u64, visit: impl FnMut(SlotWord)) {
+        // SAFETY: as for this call.
+        unsafe { self.visit_from(home, |word| self.home(word.0) == home, visit) };
+    }
+
+    /// Calls `visit` with each entry of this prefix, and touches no record of another.
+    ///
+    /// # Safety
+    /// As for [`Array::search`].
+    pub(crate) unsafe fn visit_prefix(self, lo: u64, visit: impl FnMut(SlotWord)) {
+        // SAFETY: as for this call.
+        unsafe { self.visit_from(self.home(lo), |word| word.may_be(lo), visit) };
+    }
+
+    /// Calls `visit` with those of the entries that `is_wanted`, from a bucket on to the last one
+    /// that an entry from there may have overflowed to.
+    ///
+    /// # Safety
+    /// As for [`Array::search`].
+    unsafe fn visit_from(
+        self,
+        home: u64,
+        is_wanted: impl Fn(SlotWord) -> bool,
+        mut visit: impl FnMut(SlotWord),
+    ) {
         for distance in 0..=self.mask() {
             // SAFETY: the index is masked; the caller vouches for the array.
             let bucket = unsafe { self.bucket((home + distance) & self.mask()) };
             let control = bucket.control.load(Acquire);
             for word in &bucket.slots {
                 let word = SlotWord(word.load(Acquire));
-                if !word.is_free() && self.home(word.0) == home {
+                if !word.is_free() && is_wanted(word) {
                     visit(word);
                 }
             }

@@ -91,20 +91,25 @@ struct Scratch {
 
 /// The bytes of a record's data.
 pub(crate) struct Encoded {
-    scratch: Scratch,
+    /// There until it is dropped.
+    scratch: Option<Scratch>,
 }
 
 impl Encoded {
     pub(crate) fn data(&self) -> &[u8] {
-        self.scratch.bytes.get(DATA_OFFSET..).unwrap_or_default()
+        self.scratch
+            .as_ref()
+            .and_then(|scratch| scratch.bytes.get(DATA_OFFSET..))
+            .unwrap_or_default()
     }
 }
 
 impl Drop for Encoded {
     fn drop(&mut self) {
-        if self.scratch.bytes.capacity() <= BUFFER_BYTES_MAX {
-            let scratch = std::mem::take(&mut self.scratch);
-            let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
+        // Moved, not replaced by another: that one would allocate.
+        let scratch = self.scratch.take();
+        if scratch.as_ref().is_some_and(|scratch| scratch.bytes.capacity() <= BUFFER_BYTES_MAX) {
+            let _ = SCRATCH.try_with(|kept| kept.set(scratch));
         }
     }
 }
@@ -133,7 +138,7 @@ pub(crate) fn encode<S: SessionData>(data: &S) -> Result<Encoded> {
     if const { is_all_root::<S>() } && bytes.len() != DATA_OFFSET + size_of::<S::Archived>() {
         return Err(Error::Encode("more than the value was written".to_owned()));
     }
-    Ok(Encoded { scratch: Scratch { bytes, arena } })
+    Ok(Encoded { scratch: Some(Scratch { bytes, arena }) })
 }
 
 /// The value that an archive holds.

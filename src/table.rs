@@ -294,7 +294,7 @@ impl Writer {
         Some((Spot { place, memory: record.memory(), bytes: record.len() }, record))
     }
 
-    /// The record for which `is_it` says yes among those whose id has `key` as the top half of
+    /// The record for which `is_it` says yes among those whose id has `key` as the lower half of
     /// its low half.
     pub(crate) fn find_key<'g>(
         &self,
@@ -313,7 +313,7 @@ impl Writer {
             }
         };
         // SAFETY: arrays of this shard are retired by its writer only, which is borrowed.
-        unsafe { array.visit_home(array.home(u64::from(key)), on_word) };
+        unsafe { array.visit_prefix(u64::from(key), on_word) };
         found
     }
 

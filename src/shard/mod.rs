@@ -67,7 +67,7 @@ struct State {
     due: Vec<(NodeIndex, u32)>,
 }
 
-/// A tombstone, by the top half of its id's low half; `until` is when to forget it.
+/// A tombstone, by the lower half of its id's low half; `until` is when to forget it.
 struct Remembered {
     key: u32,
     until: Tick,

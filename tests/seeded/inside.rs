@@ -24,7 +24,7 @@ fn secret(number: u32) -> [u8; 32] {
 
 fn data_of(sessions: &Sessions, id: SessionId) -> Result<Vec<u8>, Missing> {
     let pinned = sessions.pin();
-    sessions.look(&pinned, id, false).map(|record| record.data().to_vec())
+    sessions.look(pinned.pinned(), id, false).map(|record| record.data().to_vec())
 }
 
 /// Two tokens with the same id: the later session gets another token, the earlier one stays.
@@ -76,7 +76,7 @@ fn an_end_is_seen_by_readers_that_began_before() {
     let sessions = sessions(&ManualClock::new());
     let id = sessions.create(b"data", &CreateOptions::new()).unwrap().id();
     let pinned = sessions.pin();
-    let record = sessions.look(&pinned, id, false).unwrap();
+    let record = sessions.look(pinned.pinned(), id, false).unwrap();
     let life = record.life().load();
     sessions.end(id, Reason::LoggedOut).unwrap();
     assert!(!record.life().load().is_live(Tick::FIRST));
@@ -89,7 +89,7 @@ fn an_update_is_seen_by_touches_that_began_before() {
     let sessions = sessions(&ManualClock::new());
     let id = sessions.create(b"data", &CreateOptions::new()).unwrap().id();
     let pinned = sessions.pin();
-    let record = sessions.look(&pinned, id, false).unwrap();
+    let record = sessions.look(pinned.pinned(), id, false).unwrap();
     let life = record.life().load();
     sessions.write(id, |_| Ok((data::encode(&Attributes::new())?, ()))).unwrap();
     assert!(record.life().load().is_superseded());

@@ -60,15 +60,15 @@ pub(crate) const SEEDS: &[Seed] = &[
         name: "update_as_read_then_write",
         file: "sessions/write.rs",
         shipped: "\
-        let (mut shard, found, now) = self.find_locked(&pinned, id)?;
+        let (mut shard, found, now) = self.find_locked(pinned, id)?;
         let (encoded, result) = {
             let _updating = Updating::begin();
             write(found.record)?
         };",
         seeded: "\
         let _ = Updating::begin;
-        let (encoded, result) = write(self.resolve(&pinned, id)?)?;
-        let (mut shard, found, now) = self.find_locked(&pinned, id)?;",
+        let (encoded, result) = write(self.resolve(pinned, id)?)?;
+        let (mut shard, found, now) = self.find_locked(pinned, id)?;",
         test: Test::It("seeds::nobody_writes_during_an_update"),
     },
     Seed {

@@ -21,16 +21,27 @@ const SESSIONS: [usize; 1] = [1_000_000];
 /// Sessions that a thread has created and not yet ended.
 const OWN_SESSIONS: usize = 1024;
 
+/// What is done to which session: by its index, or by its key.
 #[derive(Clone, Copy)]
-enum Op {
-    Read(u32),
-    Replace(u32),
+enum Op<K> {
+    Read(K),
+    Replace(K),
     CreateAndEnd,
 }
 
+impl Op<u32> {
+    fn with_key<K: Copy>(self, keys: &[K]) -> Op<K> {
+        match self {
+            Op::Read(index) => Op::Read(keys[index as usize]),
+            Op::Replace(index) => Op::Replace(keys[index as usize]),
+            Op::CreateAndEnd => Op::CreateAndEnd,
+        }
+    }
+}
+
 enum Task {
-    Throughput(Vec<Vec<Op>>),
-    Latency(Vec<Vec<Op>>),
+    Throughput(Vec<Vec<Op<u32>>>),
+    Latency(Vec<Vec<Op<u32>>>),
 }
 
 pub fn run(cli: &Cli, report: &mut Report) {
@@ -82,7 +93,7 @@ impl Visit for Build<'_> {
     }
 }
 
-fn plans(workload: Workload, sessions: usize, threads: usize) -> Vec<Vec<Op>> {
+fn plans(workload: Workload, sessions: usize, threads: usize) -> Vec<Vec<Op<u32>>> {
     let plan = |(thread, sequence): (usize, Vec<u32>)| {
         let mut random = Random::new(0x313 + thread as u64);
         let op = |index| match random.below(100) {
@@ -105,9 +116,15 @@ fn measure<C: Contender>(filled: &Filled<C>, task: &Task, time: Duration) -> Sam
     }
 }
 
-fn throughput<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op>], time: Duration) -> f64 {
+/// The plan with the keys in the order of use: what is timed is the store, not fetching keys.
+fn keyed<K: Copy>(plan: &[Op<u32>], keys: &[K]) -> Vec<Op<K>> {
+    plan.iter().map(|op| op.with_key(keys)).collect()
+}
+
+fn throughput<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op<u32>>], time: Duration) -> f64 {
     let rates = on_each(plans, time, |plan, span| {
         let mut worker = Worker::new(filled);
+        let plan = keyed(plan, &filled.keys);
         span.begin();
         let start = Instant::now();
         let mut done = 0;
@@ -127,10 +144,11 @@ fn throughput<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op>], time: Duratio
     rates.iter().sum::<f64>() / 1e6
 }
 
-fn latencies<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op>], time: Duration) -> Latencies {
+fn latencies<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op<u32>>], time: Duration) -> Latencies {
     let each = on_each(plans, time, |plan, span| {
         let mut worker = Worker::new(filled);
         let mut latencies = Latencies::new();
+        let plan = keyed(plan, &filled.keys);
         span.begin();
         for batch in plan.chunks_exact(BATCH).cycle() {
             for &op in batch {
@@ -170,15 +188,15 @@ impl<'a, C: Contender> Worker<'a, C> {
     }
 
     #[inline(always)]
-    fn perform(&mut self, op: Op) {
-        let Filled { store, keys } = self.filled;
+    fn perform(&mut self, op: Op<C::Key>) {
+        let store = &self.filled.store;
         match op {
-            Op::Read(index) => {
-                black_box(store.read(keys[index as usize]));
+            Op::Read(key) => {
+                black_box(store.read(key));
             }
-            Op::Replace(index) => {
+            Op::Replace(key) => {
                 self.value[0] = self.value[0].wrapping_add(1);
-                store.replace(keys[index as usize], &self.value);
+                store.replace(key, &self.value);
             }
             Op::CreateAndEnd => {
                 self.own.push_back(store.create(self.random.next_key(), &self.value));
