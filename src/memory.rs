@@ -118,10 +118,10 @@ impl Pool {
     /// Frees a record.
     ///
     /// # Safety
-    /// `record` is from `allocate` of this pool with the same `len`. It is freed once, by any
-    /// thread, and used no more.
+    /// `record` is from `allocate` of this pool with the same `arena` and `len`. It is freed once,
+    /// by any thread, and used no more.
     #[inline]
-    pub(crate) unsafe fn free(&self, record: NonNull<u8>, len: usize) {
+    pub(crate) unsafe fn free(&self, arena: usize, record: NonNull<u8>, len: usize) {
         let Some(huge) = &self.huge else {
             // SAFETY: all `len` bytes were asked for in `allocate`, and are used no more (caller).
             unsafe { span::poison(record, len) };
@@ -129,8 +129,8 @@ impl Pool {
             return unsafe { system_free(record, len.max(1), RECORD_ALIGN) };
         };
         match class::of(len) {
-            // SAFETY: `allocate` took it from an arena with this class (caller).
-            Some(class) => unsafe { huge.free(record, class) },
+            // SAFETY: `allocate` took it from this arena with this class (caller).
+            Some(class) => unsafe { huge.free(arena, record, class) },
             // SAFETY: `allocate` took a mapping for it (caller).
             None => unsafe { huge.pages.give_own(record) },
         }
@@ -170,8 +170,8 @@ impl Pool {
             // SAFETY: `allocate_array` took a mapping for it (caller).
             unsafe { huge.pages.give_own(array) };
         } else if let Some(class) = small_array(bytes) {
-            // SAFETY: `allocate_array` took it from an arena with this class (caller).
-            unsafe { huge.free(array, class) };
+            // SAFETY: `allocate_array` took it from this arena with this class (caller).
+            unsafe { huge.free(ARRAY_ARENA, array, class) };
         } else {
             // SAFETY: the array is that long and used no more (caller).
             unsafe { span::poison(array, bytes) };
@@ -211,7 +211,14 @@ impl Pool {
     pub(crate) fn trim(&self) -> usize {
         let Some(huge) = &self.huge else { return 0 };
         for arena in &huge.arenas {
-            // The arena is unlocked between two spans, so an allocation waits for one at most.
+            // The arena is unlocked between two steps, so an allocation waits for one at most.
+            for class_index in 0..class::COUNT {
+                let emptied = lock(&arena.0).settle(class_index);
+                for (span, span_bytes) in emptied {
+                    // SAFETY: `settle` gave up the span, which was taken with this size.
+                    unsafe { huge.pages.give(span.into_block(), span_bytes) };
+                }
+            }
             loop {
                 let spare = lock(&arena.0).take_spare();
                 let Some((span, span_bytes)) = spare else {
@@ -243,13 +250,18 @@ impl Pool {
 impl Huge {
     #[inline]
     fn allocate(&self, arena: usize, class: Class) -> Result<NonNull<u8>, OutOfMemory> {
-        let index = arena & class.arena_mask & (self.arenas.len() - 1);
+        let index = self.index_of(arena, class);
         loop {
             if let Some(record) = lock(&self.arenas[index].0).pop(class) {
                 return Ok(record);
             }
             self.extend(index, class)?;
         }
+    }
+
+    /// The arena that serves a class where this one was asked for.
+    fn index_of(&self, arena: usize, class: Class) -> usize {
+        arena & class.arena_mask & (self.arenas.len() - 1)
     }
 
     /// Adds a span, outside the arena's lock: two threads may do so at a time, which is harmless.
@@ -263,16 +275,24 @@ impl Huge {
     }
 
     /// # Safety
-    /// `record` is from `allocate` with the same `class`, is freed once and used no more.
+    /// `record` is from `allocate` with the same `arena` and `class`, is freed once and used no
+    /// more.
     #[inline]
-    unsafe fn free(&self, record: NonNull<u8>, class: Class) {
+    unsafe fn free(&self, arena: usize, record: NonNull<u8>, class: Class) {
         // SAFETY: a record has its whole slot, and is used no more (caller).
         unsafe { span::poison(record, class.slot_bytes) };
         // SAFETY: `allocate` popped it with this class (caller).
         let span = unsafe { Span::of(record, class) };
-        let arena = &self.arenas[span.arena()].0;
-        // SAFETY: the header named the arena that popped it; the rest is the caller's duty.
-        let empty = unsafe { lock(arena).push(record, span, class) };
+        let index = self.index_of(arena, class);
+        debug_assert_eq!(span.arena(), index, "a record is freed where it was allocated");
+        let mut arena = lock(&self.arenas[index].0);
+        // SAFETY: this arena popped it with this class; the rest is the caller's duty.
+        if unsafe { arena.keep(record, class) } {
+            return;
+        }
+        // SAFETY: as above.
+        let empty = unsafe { arena.push(record, span, class) };
+        drop(arena);
         if let Some(span) = empty {
             // SAFETY: `push` gave up the span, which was taken with the size of its class.
             unsafe { self.pages.give(span.into_block(), class.span_bytes) };

@@ -71,14 +71,15 @@ unsafe impl Send for Writer {}
 /// A record that is not published yet: freed when dropped.
 pub(crate) struct Fresh<'t> {
     table: &'t Table,
+    arena: usize,
     memory: NonNull<u8>,
     bytes: usize,
 }
 
 impl Drop for Fresh<'_> {
     fn drop(&mut self) {
-        // SAFETY: from `allocate` with these bytes; a published record was forgotten instead.
-        unsafe { self.table.pool.free(self.memory, self.bytes) };
+        // SAFETY: from `allocate` with these; a published record was forgotten instead.
+        unsafe { self.table.pool.free(self.arena, self.memory, self.bytes) };
     }
 }
 
@@ -226,12 +227,13 @@ impl Table {
     }
 
     /// Writes a record that is to be published.
-    pub(crate) fn fresh(&self, arena: usize, draft: &Draft<'_>) -> Result<Fresh<'_>, OutOfMemory> {
-        let bytes = draft.len();
+    pub(crate) fn fresh(&self, draft: &Draft<'_>) -> Result<Fresh<'_>, OutOfMemory> {
+        // The shard frees it one day, and has to know the arena then.
+        let (arena, bytes) = (self.shard_of(draft.id), draft.len());
         let memory = self.pool.allocate(arena, bytes)?;
         // SAFETY: the pool gave `bytes` bytes, aligned to 16, to us alone.
         unsafe { draft.write(memory) };
-        Ok(Fresh { table: self, memory, bytes })
+        Ok(Fresh { table: self, arena, memory, bytes })
     }
 
     /// Frees all of a shard, which is empty afterwards. Having the table for itself proves that
@@ -255,26 +257,23 @@ impl Table {
         self.directory[writer.shard].store(Array::empty().0, Relaxed);
         (writer.entries, writer.limbo_bytes) = (0, 0);
         for piece in &pieces {
-            self.free(piece);
+            self.free(writer.shard, piece);
         }
     }
 
-    fn free(&self, retired: &Retired) {
+    /// Frees what a shard retired.
+    fn free(&self, shard: usize, retired: &Retired) {
         if retired.is_array {
             // SAFETY: from `allocate_array` with these bytes; no reader is left.
             unsafe { self.pool.free_array(retired.memory, retired.bytes) };
         } else {
-            // SAFETY: from `allocate` with these bytes; no reader is left.
-            unsafe { self.pool.free(retired.memory, retired.bytes) };
+            // SAFETY: from `allocate` with these, see `fresh`; no reader is left.
+            unsafe { self.pool.free(shard, retired.memory, retired.bytes) };
         }
     }
 }
 
 impl Writer {
-    pub(crate) fn shard(&self) -> usize {
-        self.shard
-    }
-
     /// The newest record of this id with its place, which is good until the next write.
     pub(crate) fn find<'g>(
         &self,
@@ -409,7 +408,7 @@ impl Writer {
         for _ in 0..count_max {
             match self.limbo.front() {
                 Some(oldest) if table.collector.is_free(oldest.stamp) => {
-                    table.free(oldest);
+                    table.free(self.shard, oldest);
                     self.limbo_bytes -= oldest.bytes;
                     self.limbo.pop_front();
                 }

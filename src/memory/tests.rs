@@ -42,6 +42,7 @@ fn address_sanitizer() -> bool {
 /// An allocation filled with a pattern of its own.
 struct Filled {
     start: NonNull<u8>,
+    arena: usize,
     len: usize,
     seed: u8,
 }
@@ -53,7 +54,7 @@ impl Filled {
     fn new(pool: &Pool, arena: usize, len: usize, seed: u8) -> Filled {
         let start = pool.allocate(arena, len).unwrap();
         assert!(start.addr().get().is_multiple_of(RECORD_ALIGN));
-        let filled = Filled { start, len, seed };
+        let filled = Filled { start, arena, len, seed };
         for (index, byte) in filled.bytes().iter_mut().enumerate() {
             *byte = seed.wrapping_add(index as u8);
         }
@@ -70,8 +71,8 @@ impl Filled {
         for (index, byte) in self.bytes().iter().enumerate() {
             assert_eq!(*byte, self.seed.wrapping_add(index as u8));
         }
-        // SAFETY: from `allocate` with this length, freed once as `self` is consumed.
-        unsafe { pool.free(self.start, self.len) };
+        // SAFETY: from `allocate` with these, freed once as `self` is consumed.
+        unsafe { pool.free(self.arena, self.start, self.len) };
     }
 }
 
@@ -213,7 +214,7 @@ fn a_write_after_free_is_found() {
     let pool = Pool::new(Memory::HugePages, 1);
     let record = pool.allocate(0, 100).unwrap();
     // SAFETY: from `allocate` above.
-    unsafe { pool.free(record, 100) };
+    unsafe { pool.free(0, record, 100) };
     // SAFETY: wrong on purpose; the memory is still mapped, as the span is the arena's spare.
     unsafe { record.cast::<[u8; 100]>().write([1; 100]) };
     pool.validate();
@@ -226,7 +227,7 @@ fn a_free_with_another_length_is_found() {
     let pool = Pool::new(Memory::HugePages, 1);
     let record = pool.allocate(0, 100).unwrap();
     // SAFETY: wrong on purpose; both lengths have spans of 16 KiB, so the header is found.
-    unsafe { pool.free(record, 50) };
+    unsafe { pool.free(0, record, 50) };
 }
 
 #[test]

@@ -153,11 +153,7 @@ impl Sessions {
             let token = self.new_token()?;
             let id = token.id();
             let draft = self.draft(id, session, now);
-            let fresh = self
-                .common
-                .table
-                .fresh(self.common.table.shard_of(id), &draft)
-                .map_err(|_| Error::Full(Limit::Memory))?;
+            let fresh = self.common.table.fresh(&draft).map_err(|_| Error::Full(Limit::Memory))?;
             let mut shard = self.lock_shard(id);
             let inserted = shard.insert(pinned, fresh, &mut self.sink(after));
             shard.tidy(pinned);

@@ -138,7 +138,7 @@ impl Sessions {
             let draft = self.draft(target, &session, now);
             self.exchange(found, &draft)?;
             let table = &self.common.table;
-            let Ok(fresh) = table.fresh(table.shard_of(target), &draft) else {
+            let Ok(fresh) = table.fresh(&draft) else {
                 self.exchange_back(found, &draft);
                 return Err(Error::Full(Limit::Memory));
             };
@@ -250,7 +250,7 @@ impl Sessions {
         // Release, before the session is anywhere else: pairs with the Acquire of `end_all`.
         self.moves.fetch_add(1, Release);
         let table = &self.common.table;
-        let inserted = match table.fresh(table.shard_of(new), &draft) {
+        let inserted = match table.fresh(&draft) {
             Err(_) => Err(Refused::Memory),
             Ok(fresh) => pair.next().insert(pinned, fresh, &mut |_| ()),
         };

@@ -92,7 +92,7 @@ impl Sessions {
             self.common.budget.reserve(class, bytes(more)).map_err(Error::Full)?;
         }
         let table = &self.common.table;
-        let Ok(fresh) = table.fresh(table.shard_of(draft.id), draft) else {
+        let Ok(fresh) = table.fresh(draft) else {
             self.common.budget.release(class, bytes(more));
             return Err(Error::Full(Limit::Memory));
         };

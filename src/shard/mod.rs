@@ -316,7 +316,7 @@ impl<'a> Locked<'a> {
             trailer: None,
         };
         let table = &self.common.table;
-        let fresh = table.fresh(self.state.writer.shard(), &tombstone);
+        let fresh = table.fresh(&tombstone);
         match fresh {
             Ok(fresh) if self.common.remember_max > 0 && self.common.remember_ticks > 0 => {
                 self.state.writer.replace(table, found.spot, fresh);
@@ -350,8 +350,7 @@ impl<'a> Locked<'a> {
             trailer: None,
         };
         let table = &self.common.table;
-        let mut fresh =
-            table.fresh(self.state.writer.shard(), &alias).map_err(|_| Refused::Memory)?;
+        let mut fresh = table.fresh(&alias).map_err(|_| Refused::Memory)?;
         match found.record.node() {
             NODE_NONE => {
                 let node = self.state.wheel.insert(key_of(id), until).ok_or(Refused::Memory)?;
