@@ -23,14 +23,18 @@ impl ExpiryThread {
         let store = Arc::downgrade(sessions);
         let run = move || {
             let mut round = 0_u32;
+            let mut trimming = false;
             loop {
                 std::thread::park_timeout(TICK);
                 let Some(sessions) = store.upgrade() else { return };
                 round = round.wrapping_add(1);
                 sessions.expire_due();
                 sessions.free_retired();
-                if round.is_multiple_of(TRIM_EVERY) {
-                    sessions.common.table.pool.trim();
+                sessions.pace_reclaim();
+                if trimming || round.is_multiple_of(TRIM_EVERY) {
+                    // Each call is bounded: once there is something to give back, the next round
+                    // goes on.
+                    trimming = sessions.common.table.pool.trim() > 0;
                 }
             }
         };

@@ -33,9 +33,12 @@ use crate::sync::atomic::{
 };
 use crate::sync::{Arc, thread_local};
 
-/// Memory retired by one thread before it tries to advance the epoch, in bytes. The barrier
-/// interrupts the other cores (15 us when they are busy), so it has to be rare.
-const ADVANCE_BYTES: u64 = 256 * 1024;
+/// Memory retired by one thread before it tries to advance the epoch, in bytes, at least. The
+/// barrier interrupts the other cores (15 us when they are busy), so it has to be rare.
+const ADVANCE_BYTES_MIN: u64 = 256 * 1024;
+const ADVANCE_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// A larger store waits until so small a part of its bytes was retired.
+const ADVANCE_PARTS: u64 = 256;
 
 /// How many epochs after its stamp a piece of memory is free.
 pub(crate) const EPOCHS_TO_FREE: u64 = 3;
@@ -132,6 +135,8 @@ struct Hot {
     epoch: AtomicU64,
     /// The idle mark, if pins need no fence.
     quick: u64,
+    /// How many bytes a thread retires before it tries to advance.
+    advance_bytes: AtomicU64,
 }
 
 /// A thread's pin: memory that was reachable when it was taken stays readable until it is dropped.
@@ -199,7 +204,11 @@ impl Collector {
         let asymmetric = barrier::is_available();
         let quick = if asymmetric { idle } else { NEVER };
         Collector {
-            hot: CachePadded::new(Hot { epoch: AtomicU64::new(1), quick }),
+            hot: CachePadded::new(Hot {
+                epoch: AtomicU64::new(1),
+                quick,
+                advance_bytes: AtomicU64::new(ADVANCE_BYTES_MIN),
+            }),
             asymmetric,
             idle,
             advancing: AtomicBool::new(false),
@@ -352,6 +361,25 @@ impl Collector {
         quiet
     }
 
+    /// Sets how much is retired between two attempts to advance, by the bytes of the whole store:
+    /// up to four times as much waits to be freed.
+    pub(crate) fn pace(&self, bytes: u64) {
+        let bytes = (bytes / ADVANCE_PARTS).clamp(ADVANCE_BYTES_MIN, ADVANCE_BYTES_MAX);
+        // Relaxed: any old value will do.
+        self.hot.advance_bytes.store(bytes, Relaxed);
+    }
+
+    /// Notes that this thread retired memory. True when it is time to call
+    /// [`Collector::try_advance`].
+    pub(crate) fn count_retired(&self, pinned: Pinned<'_>, bytes: usize) -> bool {
+        let retired = &pinned.slot.retired;
+        if add_own(retired, bytes as u64) < self.hot.advance_bytes.load(Relaxed) {
+            return false;
+        }
+        retired.store(0, Relaxed);
+        true
+    }
+
     /// Lookups that found a session and lookups that did not, over all threads.
     pub(crate) fn lookups(&self) -> (u64, u64) {
         let slots = self.all_slots().flat_map(|thread| [&thread.outer, &thread.nested]);
@@ -390,16 +418,6 @@ impl Pinned<'_> {
 
     pub(crate) fn count_miss(self) {
         add_own(&self.slot.misses, 1);
-    }
-
-    /// Notes that this thread retired memory. True when it is time to call
-    /// [`Collector::try_advance`].
-    pub(crate) fn count_retired(self, bytes: usize) -> bool {
-        if add_own(&self.slot.retired, bytes as u64) < ADVANCE_BYTES {
-            return false;
-        }
-        self.slot.retired.store(0, Relaxed);
-        true
     }
 }
 

@@ -176,14 +176,26 @@ impl Sessions {
         ended
     }
 
+    /// Fits the pace of reclamation to the size of the store.
+    pub(crate) fn pace_reclaim(&self) {
+        self.common.table.collector.pace(self.common.budget.sums().0.bytes);
+    }
+
     /// Frees what waits for its last reader in shards that see no writes. Returns whether there
     /// is more.
     pub(crate) fn free_retired(&self) -> bool {
         self.check_unlocked();
         let mut waiting = false;
         for shard in &self.shards {
-            if shard.limbo_bytes.load(Relaxed) > 0 {
-                waiting |= shard.lock(&self.common).free_retired(EXPIRE_BATCH);
+            let mut before = shard.limbo_bytes.load(Relaxed);
+            while before > 0 && !self.closing.load(Relaxed) {
+                // Unlocked after each batch, so that nobody waits for more than one.
+                let left = shard.lock(&self.common).free_retired(EXPIRE_BATCH);
+                if left >= before {
+                    waiting = true;
+                    break;
+                }
+                before = left;
             }
         }
         if waiting {

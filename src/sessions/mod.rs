@@ -419,8 +419,9 @@ impl Sessions {
         if after.told {
             self.events.wake();
         }
-        if after.retired_bytes > 0 && pinned.count_retired(after.retired_bytes) {
-            self.common.table.collector.try_advance();
+        let collector = &self.common.table.collector;
+        if after.retired_bytes > 0 && collector.count_retired(pinned, after.retired_bytes) {
+            collector.try_advance();
         }
     }
 

@@ -393,13 +393,13 @@ impl<'a> Locked<'a> {
         self.free_retired(FREE_PER_WRITE);
     }
 
-    /// Frees up to `count_max` pieces that nobody sees any more. Returns whether others wait.
-    pub(crate) fn free_retired(&mut self, count_max: usize) -> bool {
+    /// Frees up to `count_max` pieces that nobody sees any more. Returns the bytes that still wait.
+    pub(crate) fn free_retired(&mut self, count_max: usize) -> usize {
         self.state.writer.free_retired(&self.common.table, count_max);
         let waiting = self.state.writer.limbo_bytes();
         // Relaxed: a hint for the expiry thread.
         self.shard.limbo_bytes.store(waiting, Relaxed);
-        waiting > 0
+        waiting
     }
 
     fn wake_at(&self, tick: Tick) {
