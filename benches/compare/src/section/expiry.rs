@@ -22,7 +22,7 @@ const STAYING: usize = 10_000;
 
 /// From the first session's creation until all are due: at least this, more for many sessions.
 const WINDOW: Duration = Duration::from_secs(3);
-const FILL_NS_PER_SESSION: u64 = 2500;
+const FILL_NS_PER_SESSION: u64 = 4500;
 
 /// The phase before ends so long before the sessions are due, the deadline's own ticks aside.
 const MARGIN: Duration = Duration::from_millis(50);
