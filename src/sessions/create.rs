@@ -54,8 +54,9 @@ impl Sessions {
         };
         let pin = self.pin();
         let pinned = pin.pinned();
-        let class = if owner.is_empty() { Class::Anonymous } else { Class::Authenticated };
-        let cost = cost(self.draft(SessionId(0), &session, now).len());
+        // It gets its id with its token, once there is room for it.
+        let draft = self.draft(SessionId(0), &session, now);
+        let (class, cost) = (draft.class(), cost(draft.len()));
         self.check_owner_limit(pinned, owner)?;
         self.reserve_or_evict(pinned, class, cost)?;
         let mut after = After::default();
@@ -65,7 +66,7 @@ impl Sessions {
                 Some(guard) => self.make_room_for_owner(pinned, guard, owner, &mut after),
                 None => Ok(()),
             };
-            let created = room.and_then(|()| self.insert_new(pinned, &session, now, &mut after));
+            let created = room.and_then(|()| self.insert_new(pinned, &draft, &mut after));
             if let (Some(guard), Ok(token)) = (&guard, &created) {
                 guard.add(owner, token.id());
             }
@@ -145,14 +146,13 @@ impl Sessions {
     fn insert_new(
         &self,
         pinned: Pinned<'_>,
-        session: &NewSession<'_>,
-        now: Nanos,
+        draft: &Draft<'_>,
         after: &mut After,
     ) -> Result<Token> {
         loop {
             let token = self.new_token()?;
             let id = token.id();
-            let draft = self.draft(id, session, now);
+            let draft = Draft { id, ..*draft };
             let fresh = self.common.table.fresh(&draft).map_err(|_| Error::Full(Limit::Memory))?;
             let mut shard = self.lock_shard(id);
             let inserted = shard.insert(pinned, fresh, &mut self.sink(after));

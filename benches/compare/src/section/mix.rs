@@ -144,7 +144,11 @@ fn throughput<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op<u32>>], time: Du
     rates.iter().sum::<f64>() / 1e6
 }
 
-fn latencies<C: Contender>(filled: &Filled<C>, plans: &[Vec<Op<u32>>], time: Duration) -> Latencies {
+fn latencies<C: Contender>(
+    filled: &Filled<C>,
+    plans: &[Vec<Op<u32>>],
+    time: Duration,
+) -> Latencies {
     let each = on_each(plans, time, |plan, span| {
         let mut worker = Worker::new(filled);
         let mut latencies = Latencies::new();
