@@ -273,7 +273,8 @@ impl Collector {
             Some(entry) => entry.thread,
             None => {
                 // Collectors that only thread-locals still hold belong to closed stores. CURRENT
-                // may name one of them, until it is set below.
+                // may name one of them.
+                CURRENT.with(|current| current.set(nobody()));
                 entries.retain(|entry| Arc::strong_count(&entry.slots) > 1);
                 let thread = self.take_slots();
                 let slots = Arc::clone(&self.slots);

@@ -250,8 +250,9 @@ impl<S: SessionData> Store<S> {
 
     /// Tells the store that a session is in use, without reading or writing data.
     ///
-    /// Stored at most once per touch granularity: the larger of 1 second and a 64th of the idle
-    /// timeout. So a session may expire early by as much, never late.
+    /// Stored at most once per touch granularity: a 64th of the idle timeout or of the lifetime,
+    /// whichever is shorter, but at least 1 second and at most 1 hour. So a session may expire
+    /// early by as much, never late.
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more: a touch never revives one.
