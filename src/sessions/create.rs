@@ -239,14 +239,16 @@ impl Sessions {
 
     /// Refuses a login beyond its owner's limit, before anybody is evicted for it.
     fn check_owner_limit(&self, pinned: Pinned<'_>, owner: &str) -> Result<()> {
-        match self.options.owner_limit {
-            Some((_, OwnerLimit::Refuse)) if !owner.is_empty() => {
-                let guard = self.owners.lock(owner);
-                let mut after = After::default();
-                self.make_room_for_owner(pinned, &guard, owner, &mut after)
-            }
-            _ => Ok(()),
+        if owner.is_empty() || !self.owner_limit_refuses() {
+            return Ok(());
         }
+        let guard = self.owners.lock(owner);
+        self.make_room_for_owner(pinned, &guard, owner, &mut After::default())
+    }
+
+    /// Whether making room for an owner ends nothing, but refuses where there is none.
+    pub(super) fn owner_limit_refuses(&self) -> bool {
+        matches!(self.options.owner_limit, Some((_, OwnerLimit::Refuse)))
     }
 
     /// Ends owner's sessions, or refuses, so that one more is within the limit.

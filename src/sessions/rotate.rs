@@ -78,8 +78,15 @@ impl Sessions {
             if let (Some(guard), Some(next)) = (&guard, next_owner)
                 && next != owner
             {
-                self.check_exchange(record, remake)?;
-                self.make_room_for_owner(pinned, guard, next, after)?;
+                // Nobody is ended for a login that has no room; and as at a creation, an owner's
+                // limit that refuses does so before the store's limits do.
+                if self.owner_limit_refuses() {
+                    self.make_room_for_owner(pinned, guard, next, after)?;
+                    self.check_exchange(record, remake)?;
+                } else {
+                    self.check_exchange(record, remake)?;
+                    self.make_room_for_owner(pinned, guard, next, after)?;
+                }
             }
             if let Some(result) = work(target, owner, guard.as_ref(), after)? {
                 return Ok(result);
