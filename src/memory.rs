@@ -212,8 +212,9 @@ impl Pool {
         let Some(huge) = &self.huge else { return 0 };
         for arena in &huge.arenas {
             // The arena is unlocked between two steps, so an allocation waits for one at most.
-            for class_index in 0..class::COUNT {
-                let emptied = lock(&arena.0).settle(class_index);
+            for _ in 0..class::COUNT {
+                let settled = lock(&arena.0).settle();
+                let Some(emptied) = settled else { break };
                 for (span, span_bytes) in emptied {
                     // SAFETY: `settle` gave up the span, which was taken with this size.
                     unsafe { huge.pages.give(span.into_block(), span_bytes) };

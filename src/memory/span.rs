@@ -211,11 +211,12 @@ impl Arena {
         true
     }
 
-    /// Puts the records of a class that wait in the arena back into their spans. Returns spans that
-    /// ran empty and are not wanted here, with their size. Costs up to 256 cache misses.
-    pub(super) fn settle(&mut self, class_index: usize) -> Vec<(Span, usize)> {
-        let list = &mut self.lists[class_index];
-        let Some(class) = list.class else { return Vec::new() };
+    /// Puts the records of one class that wait in the arena back into their spans; None if none
+    /// wait. Returns spans that ran empty and are not wanted here, with their size. Costs up to
+    /// 256 cache misses.
+    pub(super) fn settle(&mut self) -> Option<Vec<(Span, usize)>> {
+        let list = self.lists.iter_mut().find(|list| !list.recent.is_empty())?;
+        let class = list.class?;
         let records = std::mem::take(&mut list.recent);
         let push = |record| {
             // SAFETY: `keep` was given it as a record of this class.
@@ -224,7 +225,7 @@ impl Arena {
             unsafe { self.push(record, span, class) }
         };
         let emptied = records.into_iter().filter_map(push);
-        emptied.map(|span| (span, class.span_bytes)).collect()
+        Some(emptied.map(|span| (span, class.span_bytes)).collect())
     }
 
     /// Takes a record back. Returns its span if that ran empty and is not wanted here.

@@ -172,8 +172,7 @@ fn a_timeout_ends_the_wait() {
         }
         slowest
     });
-    // Far more than any scheduling takes, far less than as long as events come.
-    assert!(slowest[0] < Duration::from_secs(3), "30 ms took {:?}", slowest[0]);
+    assert!(slowest[0] < Duration::from_millis(500), "30 ms took {:?}", slowest[0]);
 }
 
 // What was queued before the store was dropped is still told; then the iterator ends.

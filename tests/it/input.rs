@@ -445,8 +445,9 @@ fn open_and_close_leak_no_thread_and_no_mapping() {
     (0..200).for_each(cycle);
     let after = settled();
     assert!(after.0 <= before.0, "threads: {before:?}, then {after:?}");
-    // A store has several mappings; the allocator's own, for threads, come and go by the dozen.
-    assert!(after.1 <= before.1 + 100, "mappings: {before:?}, then {after:?}");
+    // The allocator's own mappings, for threads, come and go by the dozen. A store has at least
+    // one, so a leak in every third of them, those without an expiry thread, would be 67.
+    assert!(after.1 <= before.1 + 50, "mappings: {before:?}, then {after:?}");
 }
 
 // `Debug` output ends in logs: no part of a token may be in it.

@@ -325,21 +325,21 @@ fn a_touch_races_with_the_expiry() {
 }
 
 // Memory is promised back within two ticks of 100 ms after the deadline, by the real clock and
-// the store's own thread. A machine that is busy with other tests gets far longer: what is tested
-// here is that the thread does it, by itself and not early; how exactly is tested by other clocks.
+// the store's own thread. (Twice as long as promised is allowed for a busy machine.)
 #[test]
 fn the_memory_of_an_expired_session_is_given_back_soon() {
-    let store = store_with(|b| b.idle_timeout(Duration::from_millis(600)));
+    let store = store_with(|b| b.idle_timeout(Duration::from_millis(300)));
     let events = store.events();
     let watch = Stopwatch::start();
     let ids: Vec<_> = (0..100).map(|_| log_in(&store)).collect();
     assert!(is_live(&store, ids[0]));
     while store.stats().live > 0 {
-        assert!(watch.elapsed() < Duration::from_secs(5), "still there");
+        assert!(watch.elapsed() < Duration::from_millis(1000), "still there");
         std::thread::sleep(Duration::from_millis(5));
     }
     let elapsed = watch.elapsed();
-    assert!(elapsed >= Duration::from_millis(500), "a tick early at most: {elapsed:?}");
+    assert!(elapsed >= Duration::from_millis(200), "a tick early at most: {elapsed:?}");
+    assert!(elapsed < Duration::from_millis(700), "late: {elapsed:?}");
     assert_eq!(store.stats().bytes, 0);
     let ends = std::iter::from_fn(|| events.try_recv()).skip(100).count();
     assert_eq!(ends, 100);
