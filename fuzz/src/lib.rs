@@ -2,12 +2,36 @@
 //! so that the same code runs under libFuzzer and as a program that replays saved inputs.
 
 mod attributes;
+mod entry;
+mod frame;
+mod segment;
 mod token;
 
 #[path = "../../tests/it/model/harness/mod.rs"]
 mod harness;
 
+/// The shipped sources of the log's formats. What they import stands in the modules below.
+#[path = "../../src/journal"]
+mod journal {
+    pub(crate) mod entry;
+    pub(crate) mod frame;
+    pub(crate) mod segment;
+}
+
+mod error {
+    pub(crate) use cloakroom::Reason;
+}
+
+/// As in `src/record.rs`.
+mod record {
+    pub(crate) const DATA_BYTES_MAX: usize = (1 << 24) - 1;
+    pub(crate) const TEXT_BYTES_MAX: usize = 512;
+}
+
 pub use attributes::attributes;
+pub use entry::entry;
+pub use frame::frame;
+pub use segment::segment;
 pub use token::token;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +69,9 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "ops" => Some(ops),
         "token" => Some(token),
         "attributes" => Some(attributes),
+        "frame" => Some(frame),
+        "segment" => Some(segment),
+        "entry" => Some(entry),
         _ => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Texts that pretend to be tokens or session ids.
 
-use cloakroom::{SessionId, Token};
+pub(crate) use cloakroom::SessionId;
+use cloakroom::Token;
 use uuid::Uuid;
 
 /// The characters of base64url, by value.
