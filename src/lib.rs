@@ -94,6 +94,8 @@ mod error;
 mod events;
 mod expiry;
 mod fork;
+#[cfg(unix)]
+mod journal;
 mod life;
 mod memory;
 mod options;
