@@ -80,18 +80,24 @@ impl RealFiles {
             }
             // Somebody may have removed the file after it was opened here: then the next to come
             // would create another one, and lock that.
-            let locked = file.metadata()?;
-            match self.open_with(LOCK_NAME, OFlags::RDONLY).and_then(|file| file.metadata()) {
-                Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
-                    return Ok(Some(Lock { file, process: std::process::id() }));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+            if self.is_named(LOCK_NAME, &file)? {
+                return Ok(Some(Lock { file, process: std::process::id() }));
             }
         }
         let path = self.path(LOCK_NAME);
         Err(refused(io::ErrorKind::Other, &path, "somebody keeps removing it"))
+    }
+
+    /// Whether a name leads to this very file.
+    fn is_named(&self, name: &str, file: &fs::File) -> io::Result<bool> {
+        match self.open_with(name, OFlags::RDONLY).and_then(|named| named.metadata()) {
+            Ok(named) => {
+                let file = file.metadata()?;
+                Ok((named.dev(), named.ino()) == (file.dev(), file.ino()))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens a regular file of this directory, not waiting for the other end of a pipe.
