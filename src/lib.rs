@@ -94,6 +94,7 @@ mod error;
 mod events;
 mod expiry;
 mod fork;
+#[cfg(unix)]
 mod journal;
 mod life;
 mod memory;
