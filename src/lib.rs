@@ -94,6 +94,7 @@ mod error;
 mod events;
 mod expiry;
 mod fork;
+mod journal;
 mod life;
 mod memory;
 mod options;

@@ -2,12 +2,20 @@
 //! so that the same code runs under libFuzzer and as a program that replays saved inputs.
 
 mod attributes;
+mod journal;
+mod snapshot;
 mod token;
 
 #[path = "../../tests/it/model/harness/mod.rs"]
 mod harness;
 
+/// What the files of the journal know of the crate's `sync.rs`.
+mod sync {
+    pub(crate) use std::sync::atomic;
+}
+
 pub use attributes::attributes;
+pub use snapshot::snapshot;
 pub use token::token;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +53,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "ops" => Some(ops),
         "token" => Some(token),
         "attributes" => Some(attributes),
+        "snapshot" => Some(snapshot),
         _ => None,
     }
 }
