@@ -5,17 +5,20 @@ mod attributes;
 mod entry;
 mod frame;
 mod segment;
+mod snapshot;
 mod token;
 
 #[path = "../../tests/it/model/harness/mod.rs"]
 mod harness;
 
-/// The shipped sources of the log's formats. What they import stands in the modules below.
+/// The shipped sources of the journal's formats. What they import stands in the modules below.
 #[path = "../../src/journal"]
 mod journal {
     pub(crate) mod entry;
     pub(crate) mod frame;
     pub(crate) mod segment;
+    pub(crate) mod snapshot;
+    pub(crate) mod stored;
 }
 
 mod error {
@@ -28,10 +31,16 @@ mod record {
     pub(crate) const TEXT_BYTES_MAX: usize = 512;
 }
 
+/// What the files of the journal know of the crate's `sync.rs`.
+mod sync {
+    pub(crate) use std::sync::atomic;
+}
+
 pub use attributes::attributes;
 pub use entry::entry;
 pub use frame::frame;
 pub use segment::segment;
+pub use snapshot::snapshot;
 pub use token::token;
 
 use std::path::{Path, PathBuf};
@@ -72,6 +81,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "frame" => Some(frame),
         "segment" => Some(segment),
         "entry" => Some(entry),
+        "snapshot" => Some(snapshot),
         _ => None,
     }
 }

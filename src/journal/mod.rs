@@ -5,6 +5,8 @@ pub(crate) mod entry;
 mod files;
 pub(crate) mod frame;
 pub(crate) mod segment;
+pub(crate) mod snapshot;
+pub(crate) mod stored;
 
 #[cfg(test)]
 mod tests;
