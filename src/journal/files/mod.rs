@@ -1,7 +1,7 @@
 //! The files of a journal, as few operations as it can do with.
 //!
 //! The journal is generic over them, so the way to the operating system ([`real`]) costs nothing.
-//! Tests put others in their place: [`crash`] loses power, [`faulty`] makes calls fail.
+//! Tests put others in their place: `crash` loses power, `faulty` makes calls fail.
 //!
 //! What an operation leaves behind, as far as a journal may rely on it:
 //!

@@ -120,6 +120,18 @@ fn names_come_and_go_independently() {
     }
 }
 
+/// A later name depends on the earlier ones: one file never has two.
+#[test]
+fn a_file_renamed_twice_has_one_name() {
+    let disk = CrashDisk::new();
+    synced(&disk, "a", b"a");
+    disk.rename("a", "b").unwrap();
+    disk.rename("b", "c").unwrap();
+    let seen: std::collections::BTreeSet<_> =
+        (0..SEEDS).map(|seed| disk.crash_image(&mut Random::new(seed)).list().unwrap()).collect();
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [["a"], ["b"], ["c"]]);
+}
+
 #[test]
 fn a_create_without_sync_dir_may_be_lost_or_empty() {
     let disk = CrashDisk::new();

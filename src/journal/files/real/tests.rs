@@ -175,6 +175,23 @@ fn one_holder_of_the_lock() {
     drop(lock);
 }
 
+/// A forked child has a copy of the descriptor, and with it of the lock.
+#[test]
+fn a_forked_child_neither_keeps_nor_gives_back_the_lock() {
+    let temp = TempDir::new();
+    let files = temp.open();
+    let lock = files.lock().unwrap().unwrap();
+    let of_child = lock.file.try_clone().unwrap();
+    drop(lock);
+    drop(files.lock().unwrap().expect("given back by the parent, for all copies"));
+    drop(of_child);
+
+    let lock = files.lock().unwrap().unwrap();
+    let of_child = Lock { file: lock.file.try_clone().unwrap(), process: lock.process + 1 };
+    drop(of_child);
+    assert!(files.lock().unwrap().is_none(), "not given back by the child");
+}
+
 /// A lock on a file that is no longer there would exclude nobody.
 #[test]
 fn a_removed_lock_file_is_noticed() {
