@@ -107,7 +107,7 @@ fn decode_alias(body: &[u8]) -> Option<Alias> {
 /// the longest that there can be.
 pub(super) fn cut(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let body_len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
-    if body_len < ALIAS_LEN || body_len > STORED_LEN_MAX {
+    if !(ALIAS_LEN..=STORED_LEN_MAX).contains(&body_len) {
         return None;
     }
     bytes.split_at_checked((HEAD_LEN + body_len).next_multiple_of(ALIGN))
