@@ -76,7 +76,7 @@ fn any_bytes(bytes: &[u8]) {
 /// Four bytes each: id, kind and owner, length of the data, its byte.
 fn found<'a>(push: &[u8], data: &'a mut Vec<u8>) -> Found<'a> {
     // Ids that begin alike share their home.
-    let id = u128::from(push[0]) * (u128::MAX / 17) ^ u128::from(push[0] >> 4);
+    let id = u128::from(push[0]).wrapping_mul(u128::MAX / 17) ^ u128::from(push[0] >> 4);
     if push[1] % 5 == 4 {
         return Found::Alias(Alias { id, successor: !id, until_ms: push[2].into() });
     }

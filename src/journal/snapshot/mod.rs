@@ -44,8 +44,8 @@
 //! nothing of those which cannot. Checksums find accidents. Against someone who can write to the
 //! file they are no help, but no bytes whatever make a reader panic, loop or allocate.
 //!
-//! Sizes: 40 to 47 bytes of an entry's head, padding and slot per session beside the session
-//! itself, 16 more if it has an owner, then 2 per mille for checksums.
+//! Sizes: beside the session itself 29 to 37 bytes (the entry's head, padding, slot), 16 more if it
+//! has an owner.
 #![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 #![allow(unused_imports, reason = "the store is not wired to a journal yet")]
 
