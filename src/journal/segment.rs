@@ -26,11 +26,11 @@
 //! are, so that every reader can tell what is newer from what is damaged. The magic shows whether
 //! a transfer changed line ends or the eighth bit, as PNG's does.
 //!
-//! A frame counts if (1) its header is right under the segment's salt, (2) its position is one more
-//! than the last one's, (3) it ends inside the file, (4) its padding is zero, (5) its body is right.
-//! [`Scan`] stops at the first that does not, and never goes on behind it: what looks like a frame
-//! there may be a part of a session's data. [`find_later`] looks there, for one question only: was
-//! the frame that is missing known to be durable?
+//! A frame counts if (1) its header is right under the segment's salt, (2) its position is one
+//! more than the last one's, (3) it ends inside the file, (4) its padding is zero, (5) its body is
+//! right. [`Scan`] stops at the first that does not, and never goes on behind it: what looks like a
+//! frame there may be a part of a session's data. [`find_later`] looks there, for one question
+//! only: was the frame that is missing known to be durable?
 #![cfg_attr(not(test), allow(dead_code, reason = "the log is not wired in yet"))]
 
 use std::fmt;

@@ -150,6 +150,8 @@ fn golden_segment() {
     assert_eq!(hex(sum), "7014d7d49977af32");
     assert_eq!(hex(rest), frames.replace(' ', ""));
     assert_eq!(SegmentHeader::decode(&file), Ok(header()));
+    let random: [u8; 16] = std::array::from_fn(|index| index as u8);
+    assert_eq!(salt_of(&random), 0x8355_e3a6_f617_70db);
 }
 
 /// What rkyv writes, for the layout that the header names: if it changes, so must that number.
@@ -323,6 +325,20 @@ fn a_frame_inside_of_a_body_is_never_read() {
         let without_the_last = &rest[..behind - at];
         assert_eq!(find_later(&header(), without_the_last, end.last), None);
     }
+}
+
+/// Who knows the salt can plant any frame; but not inside of one that counts.
+#[test]
+fn a_forged_frame_proves_nothing_from_inside_of_another() {
+    let mut forged = Vec::new();
+    append(&mut forged, 2000, 5, &[1; 8]);
+    let mut file = header().encode().to_vec();
+    append(&mut file, 1001, 5, &[2; 8]);
+    append(&mut file, 1002, 1, &forged);
+    file[SEGMENT_HEADER_BYTES] ^= 1;
+    let (_, end) = read(&file).unwrap();
+    let later = find_later(&header(), &file[SEGMENT_HEADER_BYTES..], end.last);
+    assert_eq!(later.map(|later| (later.position, later.durable)), Some((1002, 1000)));
 }
 
 #[test]
