@@ -10,7 +10,7 @@ use crate::owner::OwnerGuard;
 use crate::reclaim::Pinned;
 use crate::record::{Change, Draft, Record};
 use crate::shard::{Found, Locked, NotHere, Refused, class, cost};
-use crate::sync::atomic::Ordering::Release;
+use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::token::{SessionId, Token};
 
 /// What else changes when a session is rewritten.
@@ -254,8 +254,10 @@ impl Sessions {
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);
         self.exchange(found, &draft)?;
-        // Release, before the session is anywhere else: pairs with the Acquire of `end_all`.
-        self.moves.fetch_add(1, Release);
+        if session.created.0 <= self.moves_until.load(Relaxed) {
+            // Release, before the session is anywhere else: pairs with the Acquire of `end_all`.
+            self.moves.fetch_add(1, Release);
+        }
         let table = &self.common.table;
         let inserted = match table.fresh(&draft) {
             Err(_) => Err(Refused::Memory),

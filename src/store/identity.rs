@@ -147,8 +147,7 @@ impl<S: SessionData> Store<S> {
     }
 
     /// Ends every session that exists when this is called, and perhaps some that are created
-    /// meanwhile. Returns how many. Takes one shard lock
-    /// at a time.
+    /// meanwhile. Returns how many. Takes one shard lock at a time; others may log in meanwhile.
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).

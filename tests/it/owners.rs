@@ -1,14 +1,15 @@
 //! Owners: limit, list, count and "log out everywhere else" are each one atomic step.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cloakroom::{
     Attributes, Error, Event, Except, ManualClock, Missing, OwnerLimit, Reason, SessionId, Store,
 };
 
-use crate::support::{listed, owned_by, parallel, seconds, store_with};
+use crate::support::{listed, no_hang, owned_by, parallel, seconds, store_with};
 
 /// Logs in one of the three ways that there are.
 fn log_in(store: &Store, way: usize) -> Result<SessionId, Error> {
@@ -276,5 +277,66 @@ fn a_login_kills_the_old_token_at_once_for_every_thread() {
             assert!(store.read(old, |_| ()).is_err() && store.touch(old).is_err());
             assert!(store.replace(old, Attributes::new()).is_err());
         });
+    }
+}
+
+// A session that gets another id while `end_all` runs may have gone where it looked before, so it
+// looks again. If the logins of others count for that too, it goes on for as long as anybody logs
+// in. The table is made large, so that there is a login in each pass.
+#[test]
+fn end_all_returns_while_others_log_in() {
+    let store = store_with(|b| b.shards(16));
+    store.reserve(1_000_000, 16).unwrap();
+    let before: Vec<_> = (0..100).map(|way| log_in(&store, way).unwrap()).collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let others = std::thread::spawn({
+        let (store, done) = (store.clone(), Arc::clone(&done));
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                let id = store.create(Attributes::new()).unwrap().id();
+                let login = store.login(id, "bob", "");
+                assert!(matches!(login, Ok(_) | Err(Error::Missing(_))), "{login:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+    let count = no_hang("end_all", {
+        let store = store.clone();
+        move || store.end_all(Reason::Revoked).unwrap()
+    });
+    assert!(count >= before.len());
+    for id in before {
+        assert_eq!(store.peek(id, |_| ()), Err(Missing::Ended(Reason::Revoked)));
+    }
+    done.store(true, Ordering::Relaxed);
+    others.join().unwrap();
+    store.validate();
+}
+
+// One of those who are to go changes his token as fast as he can. He must be caught.
+#[test]
+fn end_all_ends_a_session_whose_token_changes_without_a_pause() {
+    for _ in 0..20 {
+        let store = store_with(|b| b.shards(16));
+        for way in 0..100 {
+            log_in(&store, way).unwrap();
+        }
+        let mut id = store.create(Attributes::new()).unwrap().id();
+        std::thread::scope(|scope| {
+            let runner = scope.spawn(|| {
+                loop {
+                    match store.rotate(id) {
+                        Ok(token) => id = token.id(),
+                        Err(Error::Missing(missing)) => return missing,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            });
+            let store = store.clone();
+            let end = move || store.end_all(Reason::Revoked).unwrap();
+            assert_eq!(no_hang("end_all", end), 101);
+            assert_eq!(runner.join().unwrap(), Missing::Ended(Reason::Revoked));
+        });
+        store.validate();
     }
 }
