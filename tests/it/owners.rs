@@ -9,7 +9,7 @@ use cloakroom::{
     Attributes, Error, Event, Except, ManualClock, Missing, OwnerLimit, Reason, SessionId, Store,
 };
 
-use crate::support::{listed, no_hang, owned_by, parallel, seconds, store_with};
+use crate::support::{listed, no_hang, owned_by, parallel, seconds, store_with, within};
 
 /// Logs in one of the three ways that there are.
 fn log_in(store: &Store, way: usize) -> Result<SessionId, Error> {
@@ -339,4 +339,20 @@ fn end_all_ends_a_session_whose_token_changes_without_a_pause() {
         });
         store.validate();
     }
+}
+
+// If the end of each session searches the list of its owner, 40,000 sessions take half a minute,
+// in which this owner and one in 256 others can do nothing.
+#[test]
+fn an_owner_of_very_many_sessions_is_logged_out_soon() {
+    let store = store_with(|b| b);
+    for _ in 0..40_000 {
+        store.create_with(Attributes::new(), owned_by("crawler")).unwrap();
+    }
+    let count = within(seconds(3), "end_owner", {
+        let store = store.clone();
+        move || store.end_owner("crawler", Except(None), Reason::Revoked).unwrap()
+    });
+    assert_eq!(count, 40_000);
+    assert_eq!((store.owner_count("crawler"), store.stats().owners), (0, 0));
 }
