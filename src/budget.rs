@@ -145,15 +145,6 @@ impl Budget {
         Ok(())
     }
 
-    /// Whether [`Budget::exchange`] would find room now. Takes and gives back only what it would
-    /// take more, so that nobody else finds room that is not there.
-    pub(crate) fn probe(&self, old: (Class, Cost), new: (Class, Cost)) -> Result<(), Limit> {
-        let more = Cost { sessions: 0, bytes: new.1.bytes.saturating_sub(old.1.bytes) };
-        self.reserve(new.0, more)?;
-        self.release(new.0, more);
-        Ok(())
-    }
-
     /// Undoes [`Budget::exchange`].
     pub(crate) fn exchange_back(&self, old: (Class, Cost), new: (Class, Cost)) {
         if old.0 == Class::Anonymous && new.0 == Class::Authenticated {

@@ -153,6 +153,11 @@ impl OwnerGuard<'_> {
         self.owners.ids.get(owner).map(|ids| ids.list()).unwrap_or_default()
     }
 
+    /// How many there are of them.
+    pub(crate) fn count(&self, owner: &str) -> usize {
+        self.owners.ids.get(owner).map_or(0, |ids| ids.len())
+    }
+
     pub(crate) fn add(&self, owner: &str, id: SessionId) {
         match self.owners.ids.get_mut(owner) {
             Some(mut ids) => ids.add(id),
@@ -220,6 +225,7 @@ mod tests {
             }
             guard.rename("alice", SessionId(0), SessionId(1 << 100));
             assert_eq!(guard.list("alice"), expected);
+            assert_eq!(guard.count("alice"), size);
             assert_eq!(owners.len(), usize::from(size > 0));
         }
     }

@@ -27,19 +27,19 @@ pub(crate) struct Remake<'a> {
 type OwnerLock<'a> = Option<&'a OwnerGuard<'a>>;
 
 /// Two shards, locked in the order of their index: that of a session with that of its next id.
-struct Pair<'a> {
-    old: Locked<'a>,
+pub(super) struct Pair<'a> {
+    pub(super) old: Locked<'a>,
     next: Option<Locked<'a>>,
 }
 
 impl<'a> Pair<'a> {
-    fn next(&mut self) -> &mut Locked<'a> {
+    pub(super) fn next(&mut self) -> &mut Locked<'a> {
         self.next.as_mut().unwrap_or(&mut self.old)
     }
 }
 
 impl Sessions {
-    fn lock_pair(&self, old: SessionId, new: SessionId) -> Pair<'_> {
+    pub(super) fn lock_pair(&self, old: SessionId, new: SessionId) -> Pair<'_> {
         let shard_of = |id| self.common.table.shard_of(id);
         match shard_of(old).cmp(&shard_of(new)) {
             std::cmp::Ordering::Equal => Pair { old: self.lock_shard(old), next: None },
@@ -74,21 +74,15 @@ impl Sessions {
                 (owner, Some(next)) if owner != next => return Err(Error::OtherOwner),
                 (owner, _) => Some(self.owners.lock(owner)),
             };
-            let target = record.id();
-            if let (Some(guard), Some(next)) = (&guard, next_owner)
-                && next != owner
-            {
-                // Nobody is ended for a login that has no room; and as at a creation, an owner's
-                // limit that refuses does so before the store's limits do.
-                if self.owner_limit_refuses() {
-                    self.make_room_for_owner(pinned, guard, next, after)?;
-                    self.check_exchange(record, remake)?;
-                } else {
-                    self.check_exchange(record, remake)?;
-                    self.make_room_for_owner(pinned, guard, next, after)?;
+            let login = guard.as_ref().zip(next_owner.filter(|&next| next != owner));
+            let surplus = match login {
+                Some((guard, next)) => self.surplus(pinned, guard, next)?,
+                None => Vec::new(),
+            };
+            if let Some(result) = work(record.id(), owner, guard.as_ref(), after)? {
+                if let Some((guard, next)) = login {
+                    self.end_surplus(pinned, guard, next, &surplus, after);
                 }
-            }
-            if let Some(result) = work(target, owner, guard.as_ref(), after)? {
                 return Ok(result);
             }
         }
@@ -165,25 +159,15 @@ impl Sessions {
         result
     }
 
-    /// Whether the budget has room for the change, before sessions of its owner end for it. (A
-    /// create that takes the room in between makes the change fail after all.)
-    fn check_exchange(&self, record: Record<'_>, remake: &Remake<'_>) -> Result<()> {
-        let (now, _) = self.now();
-        let session = self.remade(record, remake, now);
-        let draft = self.draft(record.id(), &session, now);
-        let old = (class(record), cost(record.len()));
-        let new = (draft.class(), cost(draft.len()));
-        self.common.budget.probe(old, new).map_err(Error::Full)
-    }
-
-    fn exchange(&self, found: Found<'_>, draft: &Draft<'_>) -> Result<()> {
+    /// Turns the room of a session into that of another, or of its next state.
+    pub(super) fn exchange(&self, found: Found<'_>, draft: &Draft<'_>) -> Result<()> {
         let old = (class(found.record), cost(found.record.len()));
         let new = (draft.class(), cost(draft.len()));
         self.common.budget.exchange(old, new).map_err(Error::Full)
     }
 
     /// Undoes [`Sessions::exchange`].
-    fn exchange_back(&self, found: Found<'_>, draft: &Draft<'_>) {
+    pub(super) fn exchange_back(&self, found: Found<'_>, draft: &Draft<'_>) {
         let old = (class(found.record), cost(found.record.len()));
         let new = (draft.class(), cost(draft.len()));
         self.common.budget.exchange_back(old, new);

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use cloakroom::{
     Attributes, Error, Event, Except, ManualClock, Missing, OwnerLimit, Reason, SessionId, Store,
+    WhenFull,
 };
 
-use crate::support::{listed, no_hang, owned_by, parallel, seconds, store_with, within};
+use crate::support::{full, listed, no_hang, owned_by, parallel, seconds, store_with, within};
 
 /// Logs in one of the three ways that there are.
 fn log_in(store: &Store, way: usize) -> Result<SessionId, Error> {
@@ -355,4 +356,75 @@ fn an_owner_of_very_many_sessions_is_logged_out_soon() {
     });
     assert_eq!(count, 40_000);
     assert_eq!((store.owner_count("crawler"), store.stats().owners), (0, 0));
+}
+
+// A login may fail in the last moment, when the visitor's session is over. If room is made before
+// it, another session of the user has ended for nothing then. Two logins of one visitor, or a login
+// and a logout, meet in each round; only the one that succeeds may cost a session.
+#[test]
+fn a_login_that_fails_ends_no_other_session() {
+    let rounds = if full() { 100_000 } else { 5000 };
+    let store = store_with(|b| b.sessions_per_owner(1, OwnerLimit::EndOldest).shards(16));
+    let create = || store.create(Attributes::new()).unwrap().id();
+    let pairs: Vec<_> = (0..rounds)
+        .map(|round| {
+            let owner = round.to_string();
+            let first = store.create_with(Attributes::new(), owned_by(&owner)).unwrap().id();
+            (owner, first, create())
+        })
+        .collect();
+    let turn = AtomicUsize::new(0);
+    let meet = |round: usize| {
+        turn.fetch_add(1, Ordering::AcqRel);
+        while turn.load(Ordering::Acquire) < 2 * (round + 1) {
+            std::hint::spin_loop();
+        }
+    };
+    let results = parallel(2, |index| {
+        let mut successes = Vec::new();
+        for (round, (owner, _, visitor)) in pairs.iter().enumerate() {
+            meet(round);
+            let result = match (index, round % 3) {
+                (0, 0) => store.end(*visitor, Reason::LoggedOut).map(|()| false),
+                (1, 1) => store.bind(*visitor, owner).map(|()| true),
+                _ => store.login(*visitor, owner, "").map(|_| true),
+            };
+            successes.push(result.unwrap_or(false));
+        }
+        successes
+    });
+    for (round, (owner, first, _)) in pairs.iter().enumerate() {
+        let in_vain = !results[0][round] && !results[1][round];
+        assert_eq!(store.peek(*first, |_| ()).is_ok(), in_vain, "round {round}");
+        assert!(store.owner_count(owner) <= 1);
+    }
+    store.validate();
+}
+
+// Where the store is full, a login that ends its owner's oldest session needs no other room: it
+// must not be refused, nor evict somebody else's session.
+#[test]
+fn the_oldest_session_leaves_its_room_to_the_new_one() {
+    for when_full in [WhenFull::Refuse, WhenFull::EvictLeastRecentlySeen] {
+        let store = store_with(|b| {
+            b.sessions_max(10).sessions_per_owner(1, OwnerLimit::EndOldest).when_full(when_full)
+        });
+        let create =
+            |owner: &str| store.create_with(Attributes::new(), owned_by(owner)).map(|t| t.id());
+        let others: Vec<_> = (0..9).map(|n| create(&n.to_string()).unwrap()).collect();
+        let events = store.events();
+        let mut oldest = create("alice").unwrap();
+        for _ in 0..20 {
+            let id = create("alice").unwrap();
+            assert_eq!(store.peek(oldest, |_| ()), Err(Missing::Ended(Reason::Revoked)));
+            assert_eq!((listed(&store, "alice"), store.stats().live), (vec![id], 10));
+            store.validate();
+            oldest = id;
+        }
+        assert!(others.iter().all(|&id| store.peek(id, |_| ()).is_ok()));
+        let told = std::iter::from_fn(|| events.try_recv()).skip(1);
+        for (index, event) in told.enumerate() {
+            assert_eq!(matches!(event, Event::Ended { .. }), index % 2 == 0, "{event:?}");
+        }
+    }
 }
