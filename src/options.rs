@@ -189,8 +189,9 @@ impl<S> Builder<S> {
     }
 
     /// How long, and for how many sessions, the store remembers why a session ended. Default 2
-    /// minutes and 262,144 sessions; beyond that the oldest are forgotten first. Each costs about
-    /// 70 bytes. Zero of either: none is remembered, and an ended session is `Unknown` at once.
+    /// minutes and 262,144 sessions; beyond that the oldest are forgotten first, never the newest
+    /// so many, and at the latest by the next round of the expiry. Each costs about 80 bytes. Zero
+    /// of either: none is remembered, and an ended session is `Unknown` at once.
     pub fn remember_ended(mut self, time: Duration, sessions_max: usize) -> Builder<S> {
         self.options.remember = time;
         self.options.remember_max = sessions_max;

@@ -116,7 +116,8 @@ impl Sessions {
             timeouts,
             budget: Budget::new(options.bounds()),
             remember_ticks: u32::try_from(ticks).unwrap_or(u32::MAX),
-            remember_max: options.remember_max.div_ceil(shard_count),
+            remember_max: options.remember_max as u64,
+            tombstones: CachePadded::new(AtomicU64::new(0)),
         };
         let now = Tick::at(clock.now());
         Ok(Sessions {

@@ -8,6 +8,8 @@ mod due;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crossbeam::utils::CachePadded;
+
 use crate::activity::Activity;
 use crate::budget::{Budget, Class, Cost};
 use crate::clock::Tick;
@@ -16,7 +18,7 @@ use crate::life::Life;
 use crate::memory::Pool;
 use crate::reclaim::Pinned;
 use crate::record::{Change, Draft, Kind, NODE_NONE, Record};
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::table::{Fresh, Spot, Table, Writer};
 use crate::timeouts::{TimeoutsIndex, TimeoutsTable};
@@ -29,6 +31,8 @@ pub(crate) const OVERHEAD_BYTES: u64 = 32;
 const _: () = assert!(NODE_NONE == NODE_COUNT_MAX, "records hold every node and one more value");
 /// Retired pieces that each write frees, at most: more than a write retires.
 const FREE_PER_WRITE: usize = 4;
+/// Tombstones beyond the limit that each write forgets, at most: more than a write makes.
+const FORGET_PER_WRITE: usize = 2;
 
 /// What all shards of a store work with.
 pub(crate) struct Common {
@@ -37,11 +41,19 @@ pub(crate) struct Common {
     pub(crate) budget: Budget,
     /// How long the ended are remembered, in ticks.
     pub(crate) remember_ticks: u32,
-    /// How many ended sessions a shard remembers.
-    pub(crate) remember_max: usize,
+    /// How many ended sessions the store remembers.
+    pub(crate) remember_max: u64,
+    /// The number of the next tombstone. On a line of its own: all shards write it.
+    pub(crate) tombstones: CachePadded<AtomicU64>,
 }
 
 impl Common {
+    /// Whether a tombstone is none of the newest, of all shards, that are remembered. Relaxed: a
+    /// number that was read late keeps it longer.
+    fn is_beyond_limit(&self, number: u64) -> bool {
+        number.saturating_add(self.remember_max) < self.tombstones.load(Relaxed)
+    }
+
     /// When a session with this life was last seen, to within its touch granularity.
     pub(crate) fn last_seen(&self, record: Record<'_>, life: Life) -> Tick {
         life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index()))
@@ -54,6 +66,8 @@ pub(crate) struct Shard {
     pub(crate) activity: Activity,
     /// The earliest tick at which there is something to expire or to forget.
     next_due: AtomicU32,
+    /// The number of the oldest tombstone, or the largest one.
+    oldest_tombstone: AtomicU64,
     /// Bytes that wait for their last reader, as of the last write.
     pub(crate) limbo_bytes: AtomicUsize,
 }
@@ -67,10 +81,12 @@ struct State {
     due: Vec<(NodeIndex, u32)>,
 }
 
-/// A tombstone, by the lower half of its id's low half; `until` is when to forget it.
+/// A tombstone, by the lower half of its id's low half; `until` is when to forget it, if there
+/// were not enough newer ones before.
 struct Remembered {
     key: u32,
     until: Tick,
+    number: u64,
 }
 
 /// What happened in one shard so far.
@@ -129,6 +145,7 @@ impl Shard {
             }),
             activity: Activity::new(),
             next_due: AtomicU32::new(Tick::NEVER.0),
+            oldest_tombstone: AtomicU64::new(u64::MAX),
             limbo_bytes: AtomicUsize::new(0),
         }
     }
@@ -145,8 +162,9 @@ impl Shard {
 
     /// Whether there may be something to expire or to forget. Relaxed: a change that is missed is
     /// seen by the next round.
-    pub(crate) fn is_due(&self, now: Tick) -> bool {
+    pub(crate) fn is_due(&self, common: &Common, now: Tick) -> bool {
         self.next_due.load(Relaxed) <= now.0
+            || common.is_beyond_limit(self.oldest_tombstone.load(Relaxed))
     }
 }
 
@@ -321,7 +339,9 @@ impl<'a> Locked<'a> {
             Ok(fresh) if self.common.remember_max > 0 && self.common.remember_ticks > 0 => {
                 self.state.writer.replace(table, found.spot, fresh);
                 let until = Tick(now.0.saturating_add(self.common.remember_ticks));
-                self.state.ended.push_back(Remembered { key: key_of(id), until });
+                let number = self.common.tombstones.fetch_add(1, Relaxed);
+                self.state.ended.push_back(Remembered { key: key_of(id), until, number });
+                self.shard.oldest_tombstone.fetch_min(number, Relaxed);
                 self.wake_at(until);
             }
             // Without memory the session ends all the same; only the reason is not remembered.
@@ -387,9 +407,7 @@ impl<'a> Locked<'a> {
 
     /// Ends a write: forgets what is too much, frees what nobody sees any more.
     pub(crate) fn tidy(&mut self, pinned: Pinned<'_>) {
-        if self.state.ended.len() > self.common.remember_max {
-            self.forget(pinned, Tick::FIRST, 1);
-        }
+        self.forget(pinned, Tick::FIRST, FORGET_PER_WRITE);
         self.free_retired(FREE_PER_WRITE);
     }
 

@@ -214,8 +214,7 @@ impl Run {
             n => u64::from(n),
         };
         let events = store.events();
-        let world =
-            World::new(setup.remember.duration(), remember_max.div_ceil(shard_count(setup) as u64));
+        let world = World::new(setup.remember.duration(), remember_max);
         Run {
             store,
             clock,
