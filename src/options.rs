@@ -19,8 +19,8 @@ pub enum WhenFull {
     Refuse,
     /// The least recently seen session of a sample ends, with
     /// [`Reason::Evicted`](crate::Reason::Evicted): an anonymous one as long as there is any. An
-    /// anonymous create never evicts an authenticated session. The sample is 32 sessions, so the
-    /// victim is old but not surely the oldest.
+    /// anonymous create never evicts an authenticated session. The sample is 32 sessions, or
+    /// fewer where they are rare, so the victim is old but not surely the oldest.
     EvictLeastRecentlySeen,
 }
 

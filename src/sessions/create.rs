@@ -13,8 +13,25 @@ use crate::sync::atomic::Ordering::Relaxed;
 use crate::timeouts::{Timeouts, TimeoutsIndex};
 use crate::token::{SessionId, Token};
 
-/// Sessions that are looked at to find one to evict.
+/// Sessions among which one to evict is chosen.
 const EVICTION_SAMPLE: usize = 32;
+/// Records that are looked at, at most, for more than one of them.
+const EVICTION_VISITS: usize = 1024;
+
+/// A search for a session to evict.
+#[derive(Default)]
+struct Search {
+    best: Option<(Tick, SessionId)>,
+    /// Sessions that may be evicted, among the records that were looked at.
+    fitting: usize,
+    visited: usize,
+}
+
+impl Search {
+    fn is_enough(&self) -> bool {
+        self.fitting >= EVICTION_SAMPLE || self.fitting > 0 && self.visited >= EVICTION_VISITS
+    }
+}
 
 /// What a record is made of, before it has an id.
 #[derive(Clone, Copy)]
@@ -294,36 +311,41 @@ impl Sessions {
         Ok(())
     }
 
-    /// The least recently seen of a sample.
     fn victim(&self, pinned: Pinned<'_>, anonymous_only: bool) -> Option<SessionId> {
-        let (_, anonymous) = self.common.budget.sums();
-        if anonymous_only && anonymous.sessions == 0 {
-            return None;
-        }
+        self.search(pinned, anonymous_only).best.map(|(_, id)| id)
+    }
+
+    /// Looks for the least recently seen of a sample. Finds a session if there is one, but looks
+    /// at few records more than it has to.
+    fn search(&self, pinned: Pinned<'_>, anonymous_only: bool) -> Search {
+        let mut search = Search::default();
         let (_, now) = self.now();
-        let mut best: Option<(Tick, SessionId)> = None;
-        let mut seen = 0;
         // A stride that is odd reaches every shard and every prefix in turn.
         let start = self.samples.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
         for step in 0..=self.shards.len() {
             let shard = ((start >> 32) as usize + step) % self.shards.len();
+            if anonymous_only && !self.shards[shard].has_anonymous() {
+                continue;
+            }
             let mut prefix = Some(if step == 0 { (start >> 12) as u32 & 0xf_ffff } else { 0 });
-            while let (Some(at), true) = (prefix, seen < EVICTION_SAMPLE) {
+            while let Some(at) = prefix {
+                if search.is_enough() {
+                    return search;
+                }
                 prefix = self.common.table.visit(pinned, shard, at, |record| {
+                    search.visited += 1;
                     let life = record.life().load();
                     let fits = !(anonymous_only && record.has_owner());
                     if fits && record.is_session() && life.is_live(now) {
-                        seen += 1;
+                        search.fitting += 1;
                         let candidate = (self.common.last_seen(record, life), record.id());
-                        best = Some(best.map_or(candidate, |best| best.min(candidate)));
+                        search.best =
+                            Some(search.best.map_or(candidate, |best| best.min(candidate)));
                     }
                 });
             }
-            if seen >= EVICTION_SAMPLE {
-                break;
-            }
         }
-        best.map(|(_, id)| id)
+        search
     }
 
     /// The owner's oldest sessions, which have to end so that one more is within the limit.
@@ -366,4 +388,37 @@ impl Sessions {
 
 fn invalid_text(what: &'static str, text: &str) -> Error {
     Error::InvalidText { what, bytes: text.len(), bytes_max: TEXT_BYTES_MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Builder;
+
+    /// Few visitors among many users: each search found the visitors only by a walk through all
+    /// shards, since the sample was never complete.
+    #[test]
+    fn a_search_for_one_visitor_does_not_look_at_all_users() {
+        let options = Builder::<crate::Attributes>::new().shards(64).options;
+        let sessions = Sessions::new(options).unwrap();
+        for user in 0..20_000 {
+            let owner = CreateOptions::new().owner(user.to_string());
+            sessions.create(b"data", &owner).unwrap();
+        }
+        let pin = sessions.pin();
+        let none = sessions.search(pin.pinned(), true);
+        assert_eq!((none.best, none.visited), (None, 0));
+        for visitors in 1..20 {
+            sessions.create(b"data", &CreateOptions::new()).unwrap();
+            for _ in 0..10 {
+                let search = sessions.search(pin.pinned(), true);
+                // A shard to its end, and once more from its beginning; or others after it.
+                assert!(search.visited < 2 * EVICTION_VISITS, "{} visited", search.visited);
+                assert!(search.fitting > 0, "none of {visitors} found");
+            }
+        }
+        let any = sessions.search(pin.pinned(), false);
+        assert!(any.fitting >= EVICTION_SAMPLE && any.visited < 2 * EVICTION_SAMPLE);
+        sessions.validate();
+    }
 }

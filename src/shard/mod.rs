@@ -3,6 +3,7 @@
 //! Every write of a session happens here, in one critical section with its check. Nothing is
 //! called under the lock but the sink, which only queues; wakers are handed out to be woken later.
 
+mod check;
 mod due;
 
 use std::collections::VecDeque;
@@ -66,6 +67,8 @@ pub(crate) struct Shard {
     pub(crate) activity: Activity,
     /// The earliest tick at which there is something to expire or to forget.
     next_due: AtomicU32,
+    /// Sessions without an owner; written under the lock, read as a hint without it.
+    anonymous: AtomicU64,
     /// The number of the oldest tombstone, or the largest one.
     oldest_tombstone: AtomicU64,
     /// Bytes that wait for their last reader, as of the last write.
@@ -145,6 +148,7 @@ impl Shard {
             }),
             activity: Activity::new(),
             next_due: AtomicU32::new(Tick::NEVER.0),
+            anonymous: AtomicU64::new(0),
             oldest_tombstone: AtomicU64::new(u64::MAX),
             limbo_bytes: AtomicUsize::new(0),
         }
@@ -158,6 +162,22 @@ impl Shard {
     pub(crate) fn writer_mut(&mut self) -> &mut Writer {
         let state = self.state.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
         &mut state.writer
+    }
+
+    /// Whether there may be sessions without an owner.
+    pub(crate) fn has_anonymous(&self) -> bool {
+        self.anonymous.load(Relaxed) > 0
+    }
+
+    /// Counts a session that comes, or that goes. Relaxed: only under the lock.
+    fn count(&self, come: Option<Record<'_>>, gone: Option<Record<'_>>) {
+        let anonymous = |record: Option<Record<'_>>| {
+            u64::from(record.is_some_and(|record| !record.has_owner()))
+        };
+        let (more, less) = (anonymous(come), anonymous(gone));
+        if more != less {
+            self.anonymous.store(self.anonymous.load(Relaxed) + more - less, Relaxed);
+        }
     }
 
     /// Whether there may be something to expire or to forget. Relaxed: a change that is missed is
@@ -226,6 +246,7 @@ impl<'a> Locked<'a> {
             return Err(Refused::Memory);
         };
         state.tally.created += 1;
+        self.shard.count(Some(record), None);
         self.shard.activity.add(self.common.last_seen(record, life));
         sink(Change::Created(record));
         self.wake_at(life.deadline());
@@ -240,6 +261,7 @@ impl<'a> Locked<'a> {
         fresh.set_node(node);
         let record = self.state.writer.replace(&self.common.table, found.spot, fresh);
         let last = found.record.life().supersede();
+        self.shard.count(Some(record), Some(found.record));
         let before = self.common.last_seen(found.record, last);
         let now = self.common.last_seen(record, next);
         self.shard.activity.moved(before, now);
@@ -304,6 +326,7 @@ impl<'a> Locked<'a> {
         now: Tick,
     ) -> Vec<Arc<WatchSlot>> {
         let last = self.bury(found, reason, None, now);
+        self.shard.count(None, Some(found.record));
         self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.ended[usize::from(reason.code())] += 1;
         self.state.watched.take(found.record.id())
@@ -381,6 +404,7 @@ impl<'a> Locked<'a> {
         self.wake_at(until);
         self.state.writer.replace(table, found.spot, fresh);
         let last = found.record.life().supersede();
+        self.shard.count(None, Some(found.record));
         self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.renewed += 1;
         // The successor was counted as created when it was inserted.
@@ -401,6 +425,7 @@ impl<'a> Locked<'a> {
         }
         self.state.writer.remove(table, id, spot);
         let last = record.life().supersede();
+        self.shard.count(None, Some(record));
         self.shard.activity.remove(self.common.last_seen(record, last));
         self.state.tally.created -= 1;
     }
@@ -453,31 +478,5 @@ impl<'a> Locked<'a> {
 
     pub(crate) fn reserve(&mut self, entries: usize) -> bool {
         self.state.writer.reserve(&self.common.table, entries)
-    }
-
-    /// Checks what must hold, and calls `visit` with each live session.
-    ///
-    /// # Panics
-    /// With the invariant that is broken.
-    pub(crate) fn validate(&self, mut visit: impl FnMut(Record<'_>)) {
-        let mut nodes = std::collections::HashSet::new();
-        let mut tombstones = 0;
-        self.state.wheel.validate();
-        self.state.writer.validate(&self.common.table, |record| {
-            if record.node() != NODE_NONE {
-                assert!(nodes.insert(record.node()), "two sessions share a wheel node");
-                assert_eq!(self.state.wheel.key(NodeIndex(record.node())), key_of(record.id()));
-            }
-            match record.kind() {
-                Kind::Live => visit(record),
-                Kind::Alias { .. } => assert!(record.node() != NODE_NONE, "alias without node"),
-                Kind::Ended { .. } => {
-                    assert_eq!(record.node(), NODE_NONE, "tombstone with a wheel node");
-                    tombstones += 1;
-                }
-            }
-        });
-        assert_eq!(nodes.len(), self.state.wheel.len() as usize, "wheel nodes without a session");
-        assert_eq!(tombstones, self.state.ended.len(), "tombstones that nobody will forget");
     }
 }
