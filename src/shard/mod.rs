@@ -277,6 +277,18 @@ impl<'a> Locked<'a> {
         }
     }
 
+    /// Hands a touch of a session's last record, which came after the clock of this write was
+    /// read, on to the one with another id that took its place.
+    pub(crate) fn keep_touch(&self, record: Record<'_>, last: Record<'_>, now: Tick) {
+        let (next, seen) = (record.life().load(), self.common.last_seen(last, last.life().load()));
+        let on = |tick: Tick| Tick(tick.0.saturating_add(seen.0.saturating_sub(now.0)));
+        let later = Life::new(on(next.fresh_until()), on(next.deadline()).min(record.absolute()));
+        if record.life().touch(next, later) {
+            let last_seen = |life| self.common.last_seen(record, life);
+            self.shard.activity.moved(last_seen(next), last_seen(later));
+        }
+    }
+
     /// The wheel node for a session that goes on with another life. The wheel finds out about
     /// later deadlines by itself; only an earlier one has to be told.
     fn moved_node(&mut self, record: Record<'_>, next: Life) -> u32 {
