@@ -45,7 +45,7 @@ pub(crate) struct Sessions {
     pub(crate) events: Arc<Subscribers>,
     /// Uses of tokens renewed away.
     suspicious: AtomicU64,
-    /// Sessions not created after `moves_until` that got another id, counted before they have it.
+    /// Sessions not created after `moves_until` that got another id.
     moves: AtomicU64,
     /// When somebody wanted to end all sessions last.
     moves_until: AtomicU32,

@@ -238,10 +238,6 @@ impl Sessions {
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);
         self.exchange(found, &draft)?;
-        if session.created.0 <= self.moves_until.load(Relaxed) {
-            // Release, before the session is anywhere else: pairs with the Acquire of `end_all`.
-            self.moves.fetch_add(1, Release);
-        }
         let table = &self.common.table;
         let inserted = match table.fresh(&draft) {
             Err(_) => Err(Refused::Memory),
@@ -253,6 +249,12 @@ impl Sessions {
                 Refused::Exists => Ok(None),
                 Refused::Memory => Err(Error::Full(Limit::Memory)),
             };
+        }
+        if session.created.0 <= self.moves_until.load(Relaxed) {
+            // While the session is in both places: a walk that came too early for the one and
+            // comes too late for the other sees two numbers. Release pairs with the Acquire of
+            // `end_all`: who knows the number finds the new entry.
+            self.moves.fetch_add(1, Release);
         }
         // From here on nobody can look up the new id but through us: its token is still ours.
         // The insertion may have moved the old entry; nobody else can have taken it out.
