@@ -28,7 +28,10 @@ pub(crate) struct Bounds {
 
 /// Two counters that are kept together.
 ///
-/// Relaxed throughout: a counter orders no other memory, and a reservation is one compare-and-swap.
+/// Relaxed throughout: a counter orders no other memory. A reservation is one compare-and-swap of
+/// each. One that fails at the second gives the first back; in between it may refuse another one
+/// for which there is room. So both are looked at before the first is taken: what is plainly too
+/// much takes nothing, not even for a moment.
 struct Sums {
     sessions: AtomicU64,
     bytes: AtomicU64,
@@ -39,15 +42,25 @@ enum Exceeded {
     Bytes,
 }
 
+/// The next value of a sum that may be so much at most. Nothing more is within any bound.
+fn within(max: u64, more: u64) -> impl Fn(u64) -> Option<u64> {
+    move |sum| sum.checked_add(more).filter(|&sum| more == 0 || sum <= max)
+}
+
 impl Sums {
     const fn new() -> Sums {
         Sums { sessions: AtomicU64::new(0), bytes: AtomicU64::new(0) }
     }
 
+    /// Whether there is room, without taking it.
+    fn check(&self, cost: Cost, max: Cost) -> Result<(), Exceeded> {
+        let sums = self.load();
+        within(max.sessions, cost.sessions)(sums.sessions).ok_or(Exceeded::Sessions)?;
+        within(max.bytes, cost.bytes)(sums.bytes).ok_or(Exceeded::Bytes)?;
+        Ok(())
+    }
+
     fn reserve(&self, cost: Cost, max: Cost) -> Result<(), Exceeded> {
-        let within = |max: u64, more: u64| {
-            move |sum: u64| sum.checked_add(more).filter(|&sum| more == 0 || sum <= max)
-        };
         if cost.sessions > 0 {
             self.sessions
                 .fetch_update(Relaxed, Relaxed, within(max.sessions, cost.sessions))
@@ -91,20 +104,24 @@ impl Budget {
 
     /// Takes room, or tells which limit refused it; then nothing is taken.
     pub(crate) fn reserve(&self, class: Class, cost: Cost) -> Result<(), Limit> {
-        if class == Class::Anonymous {
-            self.anonymous.reserve(cost, self.bounds.anonymous).map_err(|e| match e {
-                Exceeded::Sessions => Limit::AnonymousSessions,
-                Exceeded::Bytes => Limit::AnonymousBytes,
-            })?;
+        let of_all = |exceeded| match exceeded {
+            Exceeded::Sessions => Limit::Sessions,
+            Exceeded::Bytes => Limit::Bytes,
+        };
+        if class == Class::Authenticated {
+            self.all.check(cost, self.bounds.all).map_err(of_all)?;
+            return self.all.reserve(cost, self.bounds.all).map_err(of_all);
         }
-        self.all.reserve(cost, self.bounds.all).map_err(|e| {
-            if class == Class::Anonymous {
-                self.anonymous.release(cost);
-            }
-            match e {
-                Exceeded::Sessions => Limit::Sessions,
-                Exceeded::Bytes => Limit::Bytes,
-            }
+        let of_share = |exceeded| match exceeded {
+            Exceeded::Sessions => Limit::AnonymousSessions,
+            Exceeded::Bytes => Limit::AnonymousBytes,
+        };
+        self.anonymous.check(cost, self.bounds.anonymous).map_err(of_share)?;
+        self.all.check(cost, self.bounds.all).map_err(of_all)?;
+        self.anonymous.reserve(cost, self.bounds.anonymous).map_err(of_share)?;
+        self.all.reserve(cost, self.bounds.all).map_err(|exceeded| {
+            self.anonymous.release(cost);
+            of_all(exceeded)
         })
     }
 
@@ -142,15 +159,6 @@ impl Budget {
         if less > 0 {
             self.release(new.0, bytes(less));
         }
-        Ok(())
-    }
-
-    /// Whether [`Budget::exchange`] would find room now. Takes and gives back only what it would
-    /// take more, so that nobody else finds room that is not there.
-    pub(crate) fn probe(&self, old: (Class, Cost), new: (Class, Cost)) -> Result<(), Limit> {
-        let more = Cost { sessions: 0, bytes: new.1.bytes.saturating_sub(old.1.bytes) };
-        self.reserve(new.0, more)?;
-        self.release(new.0, more);
         Ok(())
     }
 
@@ -230,5 +238,34 @@ mod tests {
         budget.release(Class::Anonymous, cost(1, 150));
         budget.release(class, cost(2, 800));
         assert_eq!(budget.sums(), (cost(0, 0), cost(0, 0)));
+    }
+    /// There is room for one small session at all times, and never for a large one. Whoever tries
+    /// the large one must not be in the way of the small one.
+    #[test]
+    fn what_is_refused_refuses_nobody_else() {
+        let bounds = Bounds { all: cost(2, 1000), anonymous: cost(2, 1000) };
+        for class in [Class::Anonymous, Class::Authenticated] {
+            let budget = Budget::new(bounds);
+            assert_eq!(budget.reserve(Class::Authenticated, cost(1, 500)), Ok(()));
+            let done = AtomicU64::new(0);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while done.load(Relaxed) == 0 {
+                        assert!(budget.reserve(class, cost(1, 600)).is_err());
+                    }
+                });
+                let refused = (0..1_000_000)
+                    .filter(|_| match budget.reserve(class, cost(1, 100)) {
+                        Ok(()) => {
+                            budget.release(class, cost(1, 100));
+                            false
+                        }
+                        Err(_) => true,
+                    })
+                    .count();
+                done.store(1, Relaxed);
+                assert_eq!(refused, 0, "{class:?}");
+            });
+        }
     }
 }

@@ -89,6 +89,7 @@ mod attributes;
 mod bucket;
 mod budget;
 mod clock;
+mod contain;
 mod data;
 mod error;
 mod events;

@@ -19,8 +19,8 @@ pub enum WhenFull {
     Refuse,
     /// The least recently seen session of a sample ends, with
     /// [`Reason::Evicted`](crate::Reason::Evicted): an anonymous one as long as there is any. An
-    /// anonymous create never evicts an authenticated session. The sample is 32 sessions, so the
-    /// victim is old but not surely the oldest.
+    /// anonymous create never evicts an authenticated session. The sample is 32 sessions, or
+    /// fewer where they are rare, so the victim is old but not surely the oldest.
     EvictLeastRecentlySeen,
 }
 
@@ -30,7 +30,9 @@ pub enum WhenFull {
 pub enum OwnerLimit {
     /// It fails with [`Error::OwnerFull`].
     Refuse,
-    /// The owner's oldest session ends, with [`Reason::Revoked`](crate::Reason::Revoked).
+    /// The owner's oldest session ends, with [`Reason::Revoked`](crate::Reason::Revoked), in the
+    /// same step as the new one comes, and not at all if the login fails. A session that is created
+    /// takes over its room, so that where the store is full none is evicted, or refused, for it.
     EndOldest,
 }
 
@@ -187,8 +189,9 @@ impl<S> Builder<S> {
     }
 
     /// How long, and for how many sessions, the store remembers why a session ended. Default 2
-    /// minutes and 262,144 sessions; beyond that the oldest are forgotten first. Each costs about
-    /// 70 bytes. Zero of either: none is remembered, and an ended session is `Unknown` at once.
+    /// minutes and 262,144 sessions; beyond that the oldest are forgotten first, never the newest
+    /// so many, and at the latest by the next round of the expiry. Each costs about 80 bytes. Zero
+    /// of either: none is remembered, and an ended session is `Unknown` at once.
     pub fn remember_ended(mut self, time: Duration, sessions_max: usize) -> Builder<S> {
         self.options.remember = time;
         self.options.remember_max = sessions_max;

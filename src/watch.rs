@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use crate::contain::contain;
 use crate::error::Reason;
 use crate::sync::{Arc, Mutex, lock};
 use crate::token::SessionId;
@@ -49,7 +49,7 @@ impl WatchSlot {
 /// Wakes a task. A waker is the caller's code: its panic is reported by the panic hook, and must
 /// keep nobody else from being woken.
 pub(crate) fn wake(waker: Waker) {
-    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+    contain(|| waker.wake());
 }
 
 /// The watched sessions of one shard.

@@ -1,20 +1,37 @@
 //! New sessions.
 
 use super::{After, Sessions};
-use crate::budget::{Class, Cost};
+use crate::budget::Class;
 use crate::clock::{Nanos, Tick};
 use crate::error::{Error, Limit, Reason, Result};
 use crate::options::{CreateOptions, OwnerLimit, WhenFull};
 use crate::owner::OwnerGuard;
 use crate::reclaim::Pinned;
-use crate::record::{Draft, Kind, NODE_NONE, TEXT_BYTES_MAX, Trailer};
+use crate::record::{Change, Draft, Kind, NODE_NONE, TEXT_BYTES_MAX, Trailer};
 use crate::shard::{Refused, cost};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::timeouts::{Timeouts, TimeoutsIndex};
 use crate::token::{SessionId, Token};
 
-/// Sessions that are looked at to find one to evict.
+/// Sessions among which one to evict is chosen.
 const EVICTION_SAMPLE: usize = 32;
+/// Records that are looked at, at most, for more than one of them.
+const EVICTION_VISITS: usize = 1024;
+
+/// A search for a session to evict.
+#[derive(Default)]
+struct Search {
+    best: Option<(Tick, SessionId)>,
+    /// Sessions that may be evicted, among the records that were looked at.
+    fitting: usize,
+    visited: usize,
+}
+
+impl Search {
+    fn is_enough(&self) -> bool {
+        self.fitting >= EVICTION_SAMPLE || self.fitting > 0 && self.visited >= EVICTION_VISITS
+    }
+}
 
 /// What a record is made of, before it has an id.
 #[derive(Clone, Copy)]
@@ -56,25 +73,8 @@ impl Sessions {
         let pinned = pin.pinned();
         // It gets its id with its token, once there is room for it.
         let draft = self.draft(SessionId(0), &session, now);
-        let (class, cost) = (draft.class(), cost(draft.len()));
-        self.check_owner_limit(pinned, owner)?;
-        self.reserve_or_evict(pinned, class, cost)?;
         let mut after = After::default();
-        let created = {
-            let guard = (!owner.is_empty()).then(|| self.owners.lock(owner));
-            let room = match &guard {
-                Some(guard) => self.make_room_for_owner(pinned, guard, owner, &mut after),
-                None => Ok(()),
-            };
-            let created = room.and_then(|()| self.insert_new(pinned, &draft, &mut after));
-            if let (Some(guard), Ok(token)) = (&guard, &created) {
-                guard.add(owner, token.id());
-            }
-            created
-        };
-        if created.is_err() {
-            self.common.budget.release(class, cost);
-        }
+        let created = self.insert_or_evict(pinned, owner, &draft, &mut after);
         self.finish(after, pinned);
         created
     }
@@ -142,8 +142,78 @@ impl Sessions {
         }
     }
 
-    /// Inserts a session under a new token.
+    /// Inserts a session under a new token, and makes room where the store is full. No lock may be
+    /// held.
+    fn insert_or_evict(
+        &self,
+        pinned: Pinned<'_>,
+        owner: &str,
+        draft: &Draft<'_>,
+        after: &mut After,
+    ) -> Result<Token> {
+        let mut expired = false;
+        loop {
+            let limit = match self.insert_owned(pinned, owner, draft, after) {
+                Err(Error::Full(limit)) if limit != Limit::Memory => limit,
+                done => return done,
+            };
+            if expired {
+                self.evict_for(pinned, draft, limit)?;
+            } else {
+                // What has expired gives way before anybody is evicted or refused.
+                expired = true;
+                self.expire_due();
+            }
+        }
+    }
+
+    /// Inserts a session within its owner's limit and the store's; where the one ends the owner's
+    /// oldest session, that one's room is the new one's.
+    fn insert_owned(
+        &self,
+        pinned: Pinned<'_>,
+        owner: &str,
+        draft: &Draft<'_>,
+        after: &mut After,
+    ) -> Result<Token> {
+        if owner.is_empty() {
+            return self.insert_new(pinned, draft, after);
+        }
+        let guard = self.owners.lock(owner);
+        loop {
+            let surplus = self.surplus(pinned, &guard, owner)?;
+            let token = match surplus.split_first() {
+                None => self.insert_new(pinned, draft, after)?,
+                Some((&oldest, others)) => {
+                    let inserted = self.insert_instead(pinned, oldest, draft, after)?;
+                    let Some(token) = inserted else { continue };
+                    guard.remove(owner, oldest);
+                    self.end_surplus(pinned, &guard, owner, others, after);
+                    token
+                }
+            };
+            guard.add(owner, token.id());
+            return Ok(token);
+        }
+    }
+
+    /// Inserts a session under a new token, if there is room for it.
     fn insert_new(
+        &self,
+        pinned: Pinned<'_>,
+        draft: &Draft<'_>,
+        after: &mut After,
+    ) -> Result<Token> {
+        let (class, cost) = (draft.class(), cost(draft.len()));
+        self.common.budget.reserve(class, cost).map_err(Error::Full)?;
+        let inserted = self.insert_reserved(pinned, draft, after);
+        if inserted.is_err() {
+            self.common.budget.release(class, cost);
+        }
+        inserted
+    }
+
+    fn insert_reserved(
         &self,
         pinned: Pinned<'_>,
         draft: &Draft<'_>,
@@ -166,6 +236,50 @@ impl Sessions {
         }
     }
 
+    /// Inserts a session under a new token in the place of another one, which ends, in one step:
+    /// either both happen or none. None if the other one has expired meanwhile, or the token's id
+    /// is taken.
+    fn insert_instead(
+        &self,
+        pinned: Pinned<'_>,
+        oldest: SessionId,
+        draft: &Draft<'_>,
+        after: &mut After,
+    ) -> Result<Option<Token>> {
+        let token = self.new_token()?;
+        let id = token.id();
+        let draft = Draft { id, ..*draft };
+        let mut pair = self.lock_pair(oldest, id);
+        let (_, now) = self.now();
+        let Ok(found) = pair.old.find(pinned, oldest, now) else { return Ok(None) };
+        self.exchange(found, &draft)?;
+        let table = &self.common.table;
+        let inserted = match table.fresh(&draft) {
+            Err(_) => Err(Refused::Memory),
+            Ok(fresh) => pair.next().insert(pinned, fresh, &mut |_| ()),
+        };
+        if let Err(refused) = inserted {
+            self.exchange_back(found, &draft);
+            return match refused {
+                Refused::Exists => Ok(None),
+                Refused::Memory => Err(Error::Full(Limit::Memory)),
+            };
+        }
+        // The insertion may have moved the old entry; nobody else can have taken it out.
+        if let Some(found) = pair.old.find_again(pinned, oldest) {
+            let (record, reason) = (found.record, Reason::Revoked);
+            after.wake(pair.old.displace(found, reason, now), reason);
+            after.retired_bytes += record.len();
+            self.sink(after)(Change::Ended { record, reason });
+        }
+        if let Some(record) = table.find(pinned, id) {
+            self.sink(after)(Change::Created(record));
+        }
+        pair.old.tidy(pinned);
+        pair.next().tidy(pinned);
+        Ok(Some(token))
+    }
+
     #[cfg(not(test))]
     pub(super) fn new_token(&self) -> Result<Token> {
         Token::generate()
@@ -178,103 +292,133 @@ impl Sessions {
         chosen.map_or_else(Token::generate, |secret| Ok(Token::from_secret(secret)))
     }
 
-    /// Takes room from the budget; where the store may evict, makes it. No lock may be held.
-    fn reserve_or_evict(&self, pinned: Pinned<'_>, class: Class, cost: Cost) -> Result<()> {
-        let mut expired = false;
-        loop {
-            let Err(limit) = self.common.budget.reserve(class, cost) else { return Ok(()) };
-            if !expired {
-                // What has expired gives way before anybody is evicted or refused.
-                expired = true;
-                self.expire_due();
-                continue;
-            }
-            let may_evict = self.options.when_full == WhenFull::EvictLeastRecentlySeen;
-            if !may_evict || !self.common.budget.could_fit(class, cost) {
-                return Err(Error::Full(limit));
-            }
-            let victim = match class {
-                Class::Anonymous => self.victim(pinned, true),
-                Class::Authenticated => {
-                    self.victim(pinned, true).or_else(|| self.victim(pinned, false))
-                }
-            };
-            let victim = victim.ok_or(Error::Full(limit))?;
-            // Somebody else may have ended it: then there is room, or another victim.
-            let _ = self.end(victim, Reason::Evicted);
+    /// Ends a session to make room, if the store may. No lock may be held.
+    fn evict_for(&self, pinned: Pinned<'_>, draft: &Draft<'_>, limit: Limit) -> Result<()> {
+        let (class, cost) = (draft.class(), cost(draft.len()));
+        let may_evict = self.options.when_full == WhenFull::EvictLeastRecentlySeen;
+        if !may_evict || !self.common.budget.could_fit(class, cost) {
+            return Err(Error::Full(limit));
         }
+        let victim = match class {
+            Class::Anonymous => self.victim(pinned, true),
+            Class::Authenticated => {
+                self.victim(pinned, true).or_else(|| self.victim(pinned, false))
+            }
+        };
+        let victim = victim.ok_or(Error::Full(limit))?;
+        // Somebody else may have ended it: then there is room, or another victim.
+        let _ = self.end(victim, Reason::Evicted);
+        Ok(())
     }
 
-    /// The least recently seen of a sample.
     fn victim(&self, pinned: Pinned<'_>, anonymous_only: bool) -> Option<SessionId> {
-        let (_, anonymous) = self.common.budget.sums();
-        if anonymous_only && anonymous.sessions == 0 {
-            return None;
-        }
+        self.search(pinned, anonymous_only).best.map(|(_, id)| id)
+    }
+
+    /// Looks for the least recently seen of a sample. Finds a session if there is one, but looks
+    /// at few records more than it has to.
+    fn search(&self, pinned: Pinned<'_>, anonymous_only: bool) -> Search {
+        let mut search = Search::default();
         let (_, now) = self.now();
-        let mut best: Option<(Tick, SessionId)> = None;
-        let mut seen = 0;
         // A stride that is odd reaches every shard and every prefix in turn.
         let start = self.samples.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed);
         for step in 0..=self.shards.len() {
             let shard = ((start >> 32) as usize + step) % self.shards.len();
+            if anonymous_only && !self.shards[shard].has_anonymous() {
+                continue;
+            }
             let mut prefix = Some(if step == 0 { (start >> 12) as u32 & 0xf_ffff } else { 0 });
-            while let (Some(at), true) = (prefix, seen < EVICTION_SAMPLE) {
+            while let Some(at) = prefix {
+                if search.is_enough() {
+                    return search;
+                }
                 prefix = self.common.table.visit(pinned, shard, at, |record| {
+                    search.visited += 1;
                     let life = record.life().load();
                     let fits = !(anonymous_only && record.has_owner());
                     if fits && record.is_session() && life.is_live(now) {
-                        seen += 1;
+                        search.fitting += 1;
                         let candidate = (self.common.last_seen(record, life), record.id());
-                        best = Some(best.map_or(candidate, |best| best.min(candidate)));
+                        search.best =
+                            Some(search.best.map_or(candidate, |best| best.min(candidate)));
                     }
                 });
             }
-            if seen >= EVICTION_SAMPLE {
-                break;
-            }
         }
-        best.map(|(_, id)| id)
+        search
     }
 
-    /// Refuses a login beyond its owner's limit, before anybody is evicted for it.
-    fn check_owner_limit(&self, pinned: Pinned<'_>, owner: &str) -> Result<()> {
-        if owner.is_empty() || !self.owner_limit_refuses() {
-            return Ok(());
-        }
-        let guard = self.owners.lock(owner);
-        self.make_room_for_owner(pinned, &guard, owner, &mut After::default())
-    }
-
-    /// Whether making room for an owner ends nothing, but refuses where there is none.
-    pub(super) fn owner_limit_refuses(&self) -> bool {
-        matches!(self.options.owner_limit, Some((_, OwnerLimit::Refuse)))
-    }
-
-    /// Ends owner's sessions, or refuses, so that one more is within the limit.
-    pub(super) fn make_room_for_owner(
+    /// The owner's oldest sessions, which have to end so that one more is within the limit.
+    pub(super) fn surplus(
         &self,
         pinned: Pinned<'_>,
         guard: &OwnerGuard<'_>,
         owner: &str,
-        after: &mut After,
-    ) -> Result<()> {
-        let Some((sessions_max, limit)) = self.options.owner_limit else { return Ok(()) };
+    ) -> Result<Vec<SessionId>> {
+        let Some((sessions_max, limit)) = self.options.owner_limit else { return Ok(Vec::new()) };
+        if guard.count(owner) < sessions_max as usize {
+            return Ok(Vec::new());
+        }
         let (_, now) = self.now();
-        let live = |id: &SessionId| self.live(pinned, *id, now).is_some();
-        let ids: Vec<_> = guard.list(owner).into_iter().filter(live).collect();
-        let excess = (ids.len() + 1).saturating_sub(sessions_max as usize);
-        if excess > 0 && limit == OwnerLimit::Refuse {
+        let mut ids = guard.list(owner);
+        ids.retain(|&id| self.live(pinned, id, now).is_some());
+        ids.truncate((ids.len() + 1).saturating_sub(sessions_max as usize));
+        if !ids.is_empty() && limit == OwnerLimit::Refuse {
             return Err(Error::OwnerFull { sessions_max });
         }
-        for &id in &ids[..excess] {
-            // The owner is locked: nothing can end them meanwhile but their own deadlines.
+        Ok(ids)
+    }
+
+    /// Ends those, once there is the one for which they have to: nobody is ended for a login that
+    /// fails.
+    pub(super) fn end_surplus(
+        &self,
+        pinned: Pinned<'_>,
+        guard: &OwnerGuard<'_>,
+        owner: &str,
+        surplus: &[SessionId],
+        after: &mut After,
+    ) {
+        for &id in surplus {
+            // The owner is locked: nothing can have ended them but their own deadlines.
             let _ = self.end_locked(pinned, id, owner, Some(guard), Reason::Revoked, after);
         }
-        Ok(())
     }
 }
 
 fn invalid_text(what: &'static str, text: &str) -> Error {
     Error::InvalidText { what, bytes: text.len(), bytes_max: TEXT_BYTES_MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::Builder;
+
+    /// Few visitors among many users: each search found the visitors only by a walk through all
+    /// shards, since the sample was never complete.
+    #[test]
+    fn a_search_for_one_visitor_does_not_look_at_all_users() {
+        let options = Builder::<crate::Attributes>::new().shards(64).options;
+        let sessions = Sessions::new(options).unwrap();
+        for user in 0..20_000 {
+            let owner = CreateOptions::new().owner(user.to_string());
+            sessions.create(b"data", &owner).unwrap();
+        }
+        let pin = sessions.pin();
+        let none = sessions.search(pin.pinned(), true);
+        assert_eq!((none.best, none.visited), (None, 0));
+        for visitors in 1..20 {
+            sessions.create(b"data", &CreateOptions::new()).unwrap();
+            for _ in 0..10 {
+                let search = sessions.search(pin.pinned(), true);
+                // A shard to its end, and once more from its beginning; or others after it.
+                assert!(search.visited < 2 * EVICTION_VISITS, "{} visited", search.visited);
+                assert!(search.fitting > 0, "none of {visitors} found");
+            }
+        }
+        let any = sessions.search(pin.pinned(), false);
+        assert!(any.fitting >= EVICTION_SAMPLE && any.visited < 2 * EVICTION_SAMPLE);
+        sessions.validate();
+    }
 }

@@ -124,7 +124,7 @@ impl Sessions {
         for index in 0..self.shards.len() {
             loop {
                 let (_, now) = self.now();
-                if !self.shards[index].is_due(now) {
+                if !self.shards[index].is_due(&self.common, now) {
                     break;
                 }
                 let pin = self.pin();

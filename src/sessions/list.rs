@@ -120,14 +120,22 @@ impl Sessions {
         (infos, ((place.shard as usize) < self.shards.len()).then_some(place))
     }
 
-    /// Ends every session; returns how many.
+    /// Ends every session that there is; returns how many.
     pub(crate) fn end_all(&self, reason: Reason) -> Result<usize> {
         self.begin_write()?;
+        let (now, _) = self.now();
+        // Relaxed: the locks below hand it to every move that begins later.
+        self.moves_until.fetch_max(Tick::at(now).0, Relaxed);
+        for shard in &self.shards {
+            // Moves that began before may not count themselves: they are over afterwards.
+            drop(shard.lock(&self.common));
+        }
         let mut count = 0;
         loop {
             let moves = self.moves.load(Acquire);
             count += self.end_listed(reason);
             // A session that got another id meanwhile may have gone where nobody looked again.
+            // Later sessions do not count, so that no stream of logins makes this go on for ever.
             if self.moves.load(Acquire) == moves {
                 return Ok(count);
             }
@@ -138,7 +146,8 @@ impl Sessions {
         let mut count = 0;
         let mut place = Some(Place { shard: 0, prefix: 0 });
         while let Some(from) = place {
-            let (infos, next) = self.page(from, 256);
+            // Ended as soon as listed, before it gets another id once more.
+            let (infos, next) = self.page(from, 1);
             for info in infos {
                 // Somebody else may have ended it meanwhile.
                 count += usize::from(self.end(info.id, reason).is_ok());

@@ -28,7 +28,7 @@ use crate::owner::Owners;
 use crate::reclaim::{Guard, Pinned};
 use crate::record::{Change, Kind, OwnedRecord, Record, Trailer};
 use crate::shard::{Common, Locked, Shard};
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, thread_local};
 use crate::table::Table;
 use crate::timeouts::{Timeouts, TimeoutsTable};
@@ -45,8 +45,10 @@ pub(crate) struct Sessions {
     pub(crate) events: Arc<Subscribers>,
     /// Uses of tokens renewed away.
     suspicious: AtomicU64,
-    /// Sessions that got another id, counted before they have it.
+    /// Sessions not created after `moves_until` that got another id.
     moves: AtomicU64,
+    /// When somebody wanted to end all sessions last.
+    moves_until: AtomicU32,
     /// Watches that wait.
     watches: AtomicU64,
     /// Where the next search for a session to evict begins.
@@ -114,7 +116,8 @@ impl Sessions {
             timeouts,
             budget: Budget::new(options.bounds()),
             remember_ticks: u32::try_from(ticks).unwrap_or(u32::MAX),
-            remember_max: options.remember_max.div_ceil(shard_count),
+            remember_max: options.remember_max as u64,
+            tombstones: CachePadded::new(AtomicU64::new(0)),
         };
         let now = Tick::at(clock.now());
         Ok(Sessions {
@@ -129,6 +132,7 @@ impl Sessions {
             events: Arc::new(Subscribers::new()),
             suspicious: AtomicU64::new(0),
             moves: AtomicU64::new(0),
+            moves_until: AtomicU32::new(0),
             watches: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             generation: fork::generation(),

@@ -105,20 +105,24 @@ impl Locked<'_> {
             .then_some(Found { record, spot })
     }
 
-    /// Forgets tombstones whose time is over, and the oldest ones beyond the limit.
+    /// Forgets tombstones whose time is over, and those beyond the limit: of all shards the oldest
+    /// ones, each when its shard comes here. Returns whether there may be more.
     pub(super) fn forget(&mut self, pinned: Pinned<'_>, now: Tick, count_max: usize) -> bool {
         for _ in 0..count_max {
-            let full = self.state.ended.len() > self.common.remember_max;
-            match self.state.ended.front() {
-                Some(oldest) if full || oldest.until <= now => {
-                    let key = oldest.key;
-                    self.state.ended.pop_front();
-                    self.forget_one(pinned, key);
-                }
-                _ => return false,
-            }
+            let Some(key) = self.next_to_forget(now) else { break };
+            self.state.ended.pop_front();
+            self.forget_one(pinned, key);
         }
-        true
+        let oldest = self.state.ended.front().map_or(u64::MAX, |oldest| oldest.number);
+        // Relaxed: a hint for the expiry, which looks again under the lock.
+        self.shard.oldest_tombstone.store(oldest, Relaxed);
+        self.next_to_forget(now).is_some()
+    }
+
+    fn next_to_forget(&self, now: Tick) -> Option<u32> {
+        let oldest = self.state.ended.front()?;
+        let over = oldest.until <= now || self.common.is_beyond_limit(oldest.number);
+        over.then_some(oldest.key)
     }
 
     fn forget_one(&mut self, pinned: Pinned<'_>, key: u32) {

@@ -3,10 +3,13 @@
 //! Every write of a session happens here, in one critical section with its check. Nothing is
 //! called under the lock but the sink, which only queues; wakers are handed out to be woken later.
 
+mod check;
 mod due;
 
 use std::collections::VecDeque;
 use std::time::Duration;
+
+use crossbeam::utils::CachePadded;
 
 use crate::activity::Activity;
 use crate::budget::{Budget, Class, Cost};
@@ -16,7 +19,7 @@ use crate::life::Life;
 use crate::memory::Pool;
 use crate::reclaim::Pinned;
 use crate::record::{Change, Draft, Kind, NODE_NONE, Record};
-use crate::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
+use crate::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::table::{Fresh, Spot, Table, Writer};
 use crate::timeouts::{TimeoutsIndex, TimeoutsTable};
@@ -29,6 +32,8 @@ pub(crate) const OVERHEAD_BYTES: u64 = 32;
 const _: () = assert!(NODE_NONE == NODE_COUNT_MAX, "records hold every node and one more value");
 /// Retired pieces that each write frees, at most: more than a write retires.
 const FREE_PER_WRITE: usize = 4;
+/// Tombstones beyond the limit that each write forgets, at most: more than a write makes.
+const FORGET_PER_WRITE: usize = 2;
 
 /// What all shards of a store work with.
 pub(crate) struct Common {
@@ -37,11 +42,19 @@ pub(crate) struct Common {
     pub(crate) budget: Budget,
     /// How long the ended are remembered, in ticks.
     pub(crate) remember_ticks: u32,
-    /// How many ended sessions a shard remembers.
-    pub(crate) remember_max: usize,
+    /// How many ended sessions the store remembers.
+    pub(crate) remember_max: u64,
+    /// The number of the next tombstone. On a line of its own: all shards write it.
+    pub(crate) tombstones: CachePadded<AtomicU64>,
 }
 
 impl Common {
+    /// Whether a tombstone is none of the newest, of all shards, that are remembered. Relaxed: a
+    /// number that was read late keeps it longer.
+    fn is_beyond_limit(&self, number: u64) -> bool {
+        number.saturating_add(self.remember_max) < self.tombstones.load(Relaxed)
+    }
+
     /// When a session with this life was last seen, to within its touch granularity.
     pub(crate) fn last_seen(&self, record: Record<'_>, life: Life) -> Tick {
         life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index()))
@@ -54,6 +67,10 @@ pub(crate) struct Shard {
     pub(crate) activity: Activity,
     /// The earliest tick at which there is something to expire or to forget.
     next_due: AtomicU32,
+    /// Sessions without an owner; written under the lock, read as a hint without it.
+    anonymous: AtomicU64,
+    /// The number of the oldest tombstone, or the largest one.
+    oldest_tombstone: AtomicU64,
     /// Bytes that wait for their last reader, as of the last write.
     pub(crate) limbo_bytes: AtomicUsize,
 }
@@ -67,10 +84,12 @@ struct State {
     due: Vec<(NodeIndex, u32)>,
 }
 
-/// A tombstone, by the lower half of its id's low half; `until` is when to forget it.
+/// A tombstone, by the lower half of its id's low half; `until` is when to forget it, if there
+/// were not enough newer ones before.
 struct Remembered {
     key: u32,
     until: Tick,
+    number: u64,
 }
 
 /// What happened in one shard so far.
@@ -129,6 +148,8 @@ impl Shard {
             }),
             activity: Activity::new(),
             next_due: AtomicU32::new(Tick::NEVER.0),
+            anonymous: AtomicU64::new(0),
+            oldest_tombstone: AtomicU64::new(u64::MAX),
             limbo_bytes: AtomicUsize::new(0),
         }
     }
@@ -143,10 +164,27 @@ impl Shard {
         &mut state.writer
     }
 
+    /// Whether there may be sessions without an owner.
+    pub(crate) fn has_anonymous(&self) -> bool {
+        self.anonymous.load(Relaxed) > 0
+    }
+
+    /// Counts a session that comes, or that goes. Relaxed: only under the lock.
+    fn count(&self, come: Option<Record<'_>>, gone: Option<Record<'_>>) {
+        let anonymous = |record: Option<Record<'_>>| {
+            u64::from(record.is_some_and(|record| !record.has_owner()))
+        };
+        let (more, less) = (anonymous(come), anonymous(gone));
+        if more != less {
+            self.anonymous.store(self.anonymous.load(Relaxed) + more - less, Relaxed);
+        }
+    }
+
     /// Whether there may be something to expire or to forget. Relaxed: a change that is missed is
     /// seen by the next round.
-    pub(crate) fn is_due(&self, now: Tick) -> bool {
+    pub(crate) fn is_due(&self, common: &Common, now: Tick) -> bool {
         self.next_due.load(Relaxed) <= now.0
+            || common.is_beyond_limit(self.oldest_tombstone.load(Relaxed))
     }
 }
 
@@ -208,6 +246,7 @@ impl<'a> Locked<'a> {
             return Err(Refused::Memory);
         };
         state.tally.created += 1;
+        self.shard.count(Some(record), None);
         self.shard.activity.add(self.common.last_seen(record, life));
         sink(Change::Created(record));
         self.wake_at(life.deadline());
@@ -222,6 +261,7 @@ impl<'a> Locked<'a> {
         fresh.set_node(node);
         let record = self.state.writer.replace(&self.common.table, found.spot, fresh);
         let last = found.record.life().supersede();
+        self.shard.count(Some(record), Some(found.record));
         let before = self.common.last_seen(found.record, last);
         let now = self.common.last_seen(record, next);
         self.shard.activity.moved(before, now);
@@ -234,6 +274,18 @@ impl<'a> Locked<'a> {
             if record.life().touch(next, later) {
                 self.shard.activity.moved(now, self.common.last_seen(record, later));
             }
+        }
+    }
+
+    /// Hands a touch of a session's last record, which came after the clock of this write was
+    /// read, on to the one with another id that took its place.
+    pub(crate) fn keep_touch(&self, record: Record<'_>, last: Record<'_>, now: Tick) {
+        let (next, seen) = (record.life().load(), self.common.last_seen(last, last.life().load()));
+        let on = |tick: Tick| Tick(tick.0.saturating_add(seen.0.saturating_sub(now.0)));
+        let later = Life::new(on(next.fresh_until()), on(next.deadline()).min(record.absolute()));
+        if record.life().touch(next, later) {
+            let last_seen = |life| self.common.last_seen(record, life);
+            self.shard.activity.moved(last_seen(next), last_seen(later));
         }
     }
 
@@ -286,6 +338,7 @@ impl<'a> Locked<'a> {
         now: Tick,
     ) -> Vec<Arc<WatchSlot>> {
         let last = self.bury(found, reason, None, now);
+        self.shard.count(None, Some(found.record));
         self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.ended[usize::from(reason.code())] += 1;
         self.state.watched.take(found.record.id())
@@ -321,7 +374,9 @@ impl<'a> Locked<'a> {
             Ok(fresh) if self.common.remember_max > 0 && self.common.remember_ticks > 0 => {
                 self.state.writer.replace(table, found.spot, fresh);
                 let until = Tick(now.0.saturating_add(self.common.remember_ticks));
-                self.state.ended.push_back(Remembered { key: key_of(id), until });
+                let number = self.common.tombstones.fetch_add(1, Relaxed);
+                self.state.ended.push_back(Remembered { key: key_of(id), until, number });
+                self.shard.oldest_tombstone.fetch_min(number, Relaxed);
                 self.wake_at(until);
             }
             // Without memory the session ends all the same; only the reason is not remembered.
@@ -361,6 +416,7 @@ impl<'a> Locked<'a> {
         self.wake_at(until);
         self.state.writer.replace(table, found.spot, fresh);
         let last = found.record.life().supersede();
+        self.shard.count(None, Some(found.record));
         self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.renewed += 1;
         // The successor was counted as created when it was inserted.
@@ -381,15 +437,14 @@ impl<'a> Locked<'a> {
         }
         self.state.writer.remove(table, id, spot);
         let last = record.life().supersede();
+        self.shard.count(None, Some(record));
         self.shard.activity.remove(self.common.last_seen(record, last));
         self.state.tally.created -= 1;
     }
 
     /// Ends a write: forgets what is too much, frees what nobody sees any more.
     pub(crate) fn tidy(&mut self, pinned: Pinned<'_>) {
-        if self.state.ended.len() > self.common.remember_max {
-            self.forget(pinned, Tick::FIRST, 1);
-        }
+        self.forget(pinned, Tick::FIRST, FORGET_PER_WRITE);
         self.free_retired(FREE_PER_WRITE);
     }
 
@@ -435,31 +490,5 @@ impl<'a> Locked<'a> {
 
     pub(crate) fn reserve(&mut self, entries: usize) -> bool {
         self.state.writer.reserve(&self.common.table, entries)
-    }
-
-    /// Checks what must hold, and calls `visit` with each live session.
-    ///
-    /// # Panics
-    /// With the invariant that is broken.
-    pub(crate) fn validate(&self, mut visit: impl FnMut(Record<'_>)) {
-        let mut nodes = std::collections::HashSet::new();
-        let mut tombstones = 0;
-        self.state.wheel.validate();
-        self.state.writer.validate(&self.common.table, |record| {
-            if record.node() != NODE_NONE {
-                assert!(nodes.insert(record.node()), "two sessions share a wheel node");
-                assert_eq!(self.state.wheel.key(NodeIndex(record.node())), key_of(record.id()));
-            }
-            match record.kind() {
-                Kind::Live => visit(record),
-                Kind::Alias { .. } => assert!(record.node() != NODE_NONE, "alias without node"),
-                Kind::Ended { .. } => {
-                    assert_eq!(record.node(), NODE_NONE, "tombstone with a wheel node");
-                    tombstones += 1;
-                }
-            }
-        });
-        assert_eq!(nodes.len(), self.state.wheel.len() as usize, "wheel nodes without a session");
-        assert_eq!(tombstones, self.state.ended.len(), "tombstones that nobody will forget");
     }
 }

@@ -16,7 +16,7 @@ pub struct Except(pub Option<SessionId>);
 impl<S: SessionData> Store<S> {
     /// Gives a session another token, for a login or a change of privilege. The old token is dead
     /// when this returns: it answers [`Reason::Rotated`], from any thread (OWASP ASVS 5.0, 7.2.4).
-    /// The data, the owner, the version and the deadlines stay.
+    /// The data, the owner, the version and the end of the lifetime stay. Counts as activity.
     ///
     /// # Errors
     /// [`Error::Missing`](crate::Error::Missing), [`Error::Full`](crate::Error::Full) without
@@ -56,7 +56,7 @@ impl<S: SessionData> Store<S> {
     /// [`Event::Suspicious`](crate::Event::Suspicious).
     ///
     /// At most two tokens of a session are good at a time: renewing again ends the grace time of
-    /// the one before.
+    /// the one before. Counts as activity.
     ///
     /// # Errors
     /// As [`rotate`](Store::rotate). By its old token a session cannot be renewed: that answers
@@ -79,7 +79,7 @@ impl<S: SessionData> Store<S> {
         self.sessions.remake(id, Remake { owner: Some(owner), ..Remake::default() })
     }
 
-    /// Gives a session a text to show in a list of devices.
+    /// Gives a session a text to show in a list of devices. Counts as activity.
     ///
     /// # Errors
     /// As [`bind`](Store::bind).
@@ -88,7 +88,7 @@ impl<S: SessionData> Store<S> {
     }
 
     /// Gives a session timeouts of its own. The lifetime counts from its creation, or from its
-    /// last [`reauthenticated`](Store::reauthenticated).
+    /// last [`reauthenticated`](Store::reauthenticated). Counts as activity.
     ///
     /// # Errors
     /// As [`bind`](Store::bind).
@@ -147,8 +147,7 @@ impl<S: SessionData> Store<S> {
     }
 
     /// Ends every session that exists when this is called, and perhaps some that are created
-    /// meanwhile. Returns how many. Takes one shard lock
-    /// at a time.
+    /// meanwhile. Returns how many. Takes one shard lock at a time; others may log in meanwhile.
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).

@@ -1,9 +1,9 @@
 //! What one can see of a store: lists, numbers, events.
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::Store;
+use crate::contain::contain;
 use crate::data::SessionData;
 use crate::error::{Error, Missing, Reason, Result};
 use crate::events::{Event, Events};
@@ -165,7 +165,7 @@ impl<S: SessionData> Store<S> {
                 };
                 let store = Store { sessions, threads, data: PhantomData };
                 // Whatever the closure keeps is its own to mend: nothing of ours is torn.
-                let _ = catch_unwind(AssertUnwindSafe(|| f(&store, event)));
+                contain(|| f(&store, event));
             }
         };
         std::thread::Builder::new()

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use cloakroom::{Attributes, Event, Events, ManualClock, Reason, SessionId, Store, WhenFull};
@@ -190,7 +190,7 @@ fn the_iterator_ends_after_the_last_event() {
 #[test]
 fn the_stream_wakes_for_events_and_for_the_end() {
     struct Count(AtomicUsize);
-    impl std::task::Wake for Count {
+    impl Wake for Count {
         fn wake(self: Arc<Self>) {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
@@ -301,6 +301,54 @@ fn a_callback_that_panics_is_called_again() {
     }
     create(&store);
     assert_eq!(received.recv_timeout(seconds(10)), Ok(71));
+    store.validate();
+}
+
+/// Panics when it is dropped, and so does what that panic carries.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        std::panic::panic_any(Bomb);
+    }
+}
+
+struct PanickingWaker(AtomicUsize);
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::panic::panic_any(Bomb);
+    }
+}
+
+// What a panic carries is dropped by whoever catches it. If that panics in turn, outside of what
+// catches it, the thread of the callbacks is gone, or the logout that woke somebody has failed.
+#[test]
+fn a_panic_that_panics_again_ends_nothing() {
+    let store = store_with(|b| b);
+    let (sender, told) = mpsc::channel();
+    store
+        .on_event(move |_, event| {
+            sender.send(short(&event).1).unwrap();
+            std::panic::panic_any(Bomb);
+        })
+        .unwrap();
+    let ids: Vec<_> = (0..5).map(|_| create(&store)).collect();
+    for id in &ids {
+        assert_eq!(told.recv_timeout(seconds(10)), Ok(*id));
+    }
+    let waker = Arc::new(PanickingWaker(AtomicUsize::new(0)));
+    let mut watches: Vec<_> = ids.iter().map(|&id| store.watch(id)).collect();
+    for watch in &mut watches {
+        let waker = Waker::from(Arc::clone(&waker));
+        assert!(Pin::new(watch).poll(&mut Context::from_waker(&waker)).is_pending());
+    }
+    for (index, &id) in ids.iter().enumerate() {
+        store.end(id, Reason::LoggedOut).unwrap();
+        assert_eq!(waker.0.load(Ordering::Relaxed), index + 1);
+        assert_eq!(told.recv_timeout(seconds(10)), Ok(id));
+    }
     store.validate();
 }
 

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cloakroom::{
-    Attributes, CreateOptions, Error, Limit, ManualClock, OwnerLimit, Reason, SessionId, Stats,
-    Store, WhenFull,
+    Attributes, CreateOptions, Error, Limit, ManualClock, Missing, OwnerLimit, Reason, SessionId,
+    Stats, Store, WhenFull,
 };
 
 use crate::support::{alone, full, owned_by, parallel, resident_bytes, seconds, store_with};
@@ -313,5 +313,38 @@ fn a_flood_evicts_strangers_only_in_flat_memory() {
         let (store, members) = flood(WhenFull::EvictLeastRecentlySeen, creates);
         assert_unharmed(&store, &members);
         assert_eq!(store.stats().evicted(), creates - 25_000);
+    }
+}
+
+// A limit that is split among the shards forgets where one of them has its share, though there are
+// fewer in all; and of a small number each shard remembers one. The newest so many are remembered,
+// and those only, once the expiry has come by.
+#[test]
+fn the_newest_so_many_ends_are_remembered() {
+    for remember_max in [1, 2, 100, 256, 1000, 4096] {
+        let clock = ManualClock::new();
+        let store = store_with(|b| {
+            b.clock(&clock).remember_ended(seconds(120), remember_max).expiry_thread(false)
+        });
+        let end = |_| {
+            let id = store.create(Attributes::new()).unwrap().id();
+            store.end(id, Reason::LoggedOut).unwrap();
+            id
+        };
+        let count = |ids: &[SessionId]| {
+            ids.iter().filter(|&&id| store.touch(id) == Err(Missing::Unknown)).count()
+        };
+        let ids: Vec<_> = (0..remember_max).map(end).collect();
+        assert_eq!(count(&ids), 0, "of {remember_max}, none too many");
+        let more: Vec<_> = (0..2 * remember_max + 1).map(end).collect();
+        assert_eq!(count(&more[remember_max + 1..]), 0, "of the newest {remember_max}");
+        store.expire_due();
+        assert_eq!(store.stats().remembered, remember_max as u64);
+        assert_eq!(count(&ids) + count(&more), 2 * remember_max + 1);
+        store.validate();
+        clock.advance(seconds(121));
+        store.expire_due();
+        assert_eq!(store.stats().remembered, 0);
+        store.validate();
     }
 }

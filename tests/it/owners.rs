@@ -1,14 +1,18 @@
 //! Owners: limit, list, count and "log out everywhere else" are each one atomic step.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use cloakroom::{
     Attributes, Error, Event, Except, ManualClock, Missing, OwnerLimit, Reason, SessionId, Store,
+    WhenFull,
 };
 
-use crate::support::{listed, owned_by, parallel, seconds, store_with};
+use crate::support::{
+    Stopwatch, full, listed, no_hang, owned_by, parallel, seconds, store_with, within,
+};
 
 /// Logs in one of the three ways that there are.
 fn log_in(store: &Store, way: usize) -> Result<SessionId, Error> {
@@ -276,5 +280,156 @@ fn a_login_kills_the_old_token_at_once_for_every_thread() {
             assert!(store.read(old, |_| ()).is_err() && store.touch(old).is_err());
             assert!(store.replace(old, Attributes::new()).is_err());
         });
+    }
+}
+
+// A session that gets another id while `end_all` runs may have gone where it looked before, so it
+// looks again. If the logins of others count for that too, it goes on for as long as anybody logs
+// in. The table is made large, so that there is a login in each pass.
+#[test]
+fn end_all_returns_while_others_log_in() {
+    let store = store_with(|b| b.shards(16));
+    store.reserve(1_000_000, 16).unwrap();
+    let before: Vec<_> = (0..100).map(|way| log_in(&store, way).unwrap()).collect();
+    let done = Arc::new(AtomicBool::new(false));
+    let others = std::thread::spawn({
+        let (store, done) = (store.clone(), Arc::clone(&done));
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                let id = store.create(Attributes::new()).unwrap().id();
+                let login = store.login(id, "bob", "");
+                assert!(matches!(login, Ok(_) | Err(Error::Missing(_))), "{login:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+    let count = no_hang("end_all", {
+        let store = store.clone();
+        move || store.end_all(Reason::Revoked).unwrap()
+    });
+    assert!(count >= before.len());
+    for id in before {
+        assert_eq!(store.peek(id, |_| ()), Err(Missing::Ended(Reason::Revoked)));
+    }
+    done.store(true, Ordering::Relaxed);
+    others.join().unwrap();
+    store.validate();
+}
+
+// One of those who are to go changes his token as fast as he can. He must be caught: also where the
+// walk waits for his shard while he is just leaving it for one where it has been.
+#[test]
+fn end_all_ends_a_session_whose_token_changes_without_a_pause() {
+    for _ in 0..200 {
+        let store = store_with(|b| b.shards(16));
+        for way in 0..100 {
+            log_in(&store, way).unwrap();
+        }
+        let mut id = store.create(Attributes::new()).unwrap().id();
+        std::thread::scope(|scope| {
+            let runner = scope.spawn(|| {
+                let limit = Stopwatch::start();
+                while limit.elapsed() < seconds(15) {
+                    match store.rotate(id) {
+                        Ok(token) => id = token.id(),
+                        Err(Error::Missing(missing)) => return missing,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                panic!("it was forgotten")
+            });
+            let store = store.clone();
+            let end = move || store.end_all(Reason::Revoked).unwrap();
+            assert_eq!(no_hang("end_all", end), 101);
+            assert_eq!(runner.join().unwrap(), Missing::Ended(Reason::Revoked));
+        });
+        store.validate();
+    }
+}
+
+// If the end of each session searches the list of its owner, 40,000 sessions take half a minute,
+// in which this owner and one in 256 others can do nothing.
+#[test]
+fn an_owner_of_very_many_sessions_is_logged_out_soon() {
+    let store = store_with(|b| b);
+    for _ in 0..40_000 {
+        store.create_with(Attributes::new(), owned_by("crawler")).unwrap();
+    }
+    let count = within(seconds(3), "end_owner", {
+        let store = store.clone();
+        move || store.end_owner("crawler", Except(None), Reason::Revoked).unwrap()
+    });
+    assert_eq!(count, 40_000);
+    assert_eq!((store.owner_count("crawler"), store.stats().owners), (0, 0));
+}
+
+// A login may fail in the last moment, when the visitor's session is over. If room is made before
+// it, another session of the user has ended for nothing then. Two logins of one visitor, or a login
+// and a logout, meet in each round; only the one that succeeds may cost a session.
+#[test]
+fn a_login_that_fails_ends_no_other_session() {
+    let rounds = if full() { 100_000 } else { 3000 };
+    let store = store_with(|b| b.sessions_per_owner(1, OwnerLimit::EndOldest).shards(16));
+    let create = || store.create(Attributes::new()).unwrap().id();
+    let pairs: Vec<_> = (0..rounds)
+        .map(|round| {
+            let owner = round.to_string();
+            let first = store.create_with(Attributes::new(), owned_by(&owner)).unwrap().id();
+            (owner, first, create())
+        })
+        .collect();
+    let turn = AtomicUsize::new(0);
+    let meet = |round: usize| {
+        turn.fetch_add(1, Ordering::AcqRel);
+        while turn.load(Ordering::Acquire) < 2 * (round + 1) {
+            std::thread::yield_now();
+        }
+    };
+    let results = parallel(2, |index| {
+        let mut successes = Vec::new();
+        for (round, (owner, _, visitor)) in pairs.iter().enumerate() {
+            meet(round);
+            let result = match (index, round % 3) {
+                (0, 0) => store.end(*visitor, Reason::LoggedOut).map(|()| false),
+                (1, 1) => store.bind(*visitor, owner).map(|()| true),
+                _ => store.login(*visitor, owner, "").map(|_| true),
+            };
+            successes.push(result.unwrap_or(false));
+        }
+        successes
+    });
+    for (round, (owner, first, _)) in pairs.iter().enumerate() {
+        let in_vain = !results[0][round] && !results[1][round];
+        assert_eq!(store.peek(*first, |_| ()).is_ok(), in_vain, "round {round}");
+        assert!(store.owner_count(owner) <= 1);
+    }
+    store.validate();
+}
+
+// Where the store is full, a login that ends its owner's oldest session needs no other room: it
+// must not be refused, nor evict somebody else's session.
+#[test]
+fn the_oldest_session_leaves_its_room_to_the_new_one() {
+    for when_full in [WhenFull::Refuse, WhenFull::EvictLeastRecentlySeen] {
+        let store = store_with(|b| {
+            b.sessions_max(10).sessions_per_owner(1, OwnerLimit::EndOldest).when_full(when_full)
+        });
+        let create =
+            |owner: &str| store.create_with(Attributes::new(), owned_by(owner)).map(|t| t.id());
+        let others: Vec<_> = (0..9).map(|n| create(&n.to_string()).unwrap()).collect();
+        let events = store.events();
+        let mut oldest = create("alice").unwrap();
+        for _ in 0..20 {
+            let id = create("alice").unwrap();
+            assert_eq!(store.peek(oldest, |_| ()), Err(Missing::Ended(Reason::Revoked)));
+            assert_eq!((listed(&store, "alice"), store.stats().live), (vec![id], 10));
+            store.validate();
+            oldest = id;
+        }
+        assert!(others.iter().all(|&id| store.peek(id, |_| ()).is_ok()));
+        let told = std::iter::from_fn(|| events.try_recv()).skip(1);
+        for (index, event) in told.enumerate() {
+            assert_eq!(matches!(event, Event::Ended { .. }), index % 2 == 0, "{event:?}");
+        }
     }
 }

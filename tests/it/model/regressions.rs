@@ -152,6 +152,29 @@ fn a_login_without_room_ends_nothing() {
     check(setup, ops);
 }
 
+/// At the store's limit, a login that ends its owner's oldest session was refused, or evicted
+/// somebody else's besides.
+#[test]
+fn a_login_takes_over_the_room_of_the_one_that_it_ends() {
+    for evict in [false, true] {
+        let setup = Setup {
+            sessions_max: Some(1),
+            owner_limit: Some(0),
+            end_oldest: true,
+            evict,
+            ..setup()
+        };
+        let ops = vec![
+            create(Who::User(1), Val::Int(1)),
+            Op::Advance(Step::Seconds(10)),
+            create(Who::User(0), Val::Int(2)),
+            Op::Advance(Step::Seconds(10)),
+            create(Who::User(0), Val::Int(3)),
+        ];
+        check(setup, ops);
+    }
+}
+
 /// What authenticated sessions take cannot be evicted for an anonymous one, so that evicting the
 /// other anonymous ones does not help.
 #[test]

@@ -214,8 +214,7 @@ impl Run {
             n => u64::from(n),
         };
         let events = store.events();
-        let world =
-            World::new(setup.remember.duration(), remember_max.div_ceil(shard_count(setup) as u64));
+        let world = World::new(setup.remember.duration(), remember_max);
         Run {
             store,
             clock,
@@ -606,12 +605,12 @@ impl Run {
         let fresh = !self.world.ids.contains_key(&id);
         assert!(fresh, "an id given out twice");
         self.made_room(&session, false);
-        for limit in [Limit::Sessions, Limit::AnonymousSessions] {
-            assert!(!self.is_full(limit, anonymous, 1, 0), "created beyond {limit}");
-        }
         let n = self.world.sessions.len();
         for oldest in self.excess_of(&owner).expect("created beyond the owner's limit") {
             self.world.end(oldest, Reason::Revoked);
+        }
+        for limit in [Limit::Sessions, Limit::AnonymousSessions] {
+            assert!(!self.is_full(limit, anonymous, 1, 0), "created beyond {limit}");
         }
         self.world.counts.created += 1;
         self.world.own(n, &owner);
@@ -630,7 +629,8 @@ impl Run {
             Fault::OwnerFull => assert!(self.excess_of(&session.owner).is_none()),
             Fault::Full(limit) => {
                 self.made_room(session, true);
-                assert!(self.is_full(limit, anonymous, 1, cost_max), "refused for {limit}");
+                let (sessions, more) = self.room_for(session);
+                assert!(self.is_full(limit, anonymous, sessions, more), "refused for {limit}");
                 let in_vain = !self.limits.evict || !self.eviction_helps(anonymous, cost_max);
                 assert!(in_vain, "refused for {limit}, but there are sessions to evict");
             }
@@ -659,12 +659,23 @@ impl Run {
         fits_all && (fits_share || !anonymous)
     }
 
-    /// Whether the budget can have refused a new session that may cost so much.
-    fn may_refuse(&self, session: &Session) -> bool {
+    /// The most that a new session needs beyond the room of its owner's oldest one, which it takes
+    /// over if that one has to end: sessions, bytes.
+    fn room_for(&self, session: &Session) -> (u64, u64) {
         let (_, cost_max) = session.cost_bounds(session.data_bytes);
+        match self.excess_of(&session.owner).unwrap_or_default().first() {
+            Some(&oldest) => (0, cost_max.saturating_sub(self.world.sessions[oldest].cost)),
+            None => (1, cost_max),
+        }
+    }
+
+    /// Whether the budget can have refused a new session.
+    fn may_refuse(&self, session: &Session) -> bool {
+        let (sessions, more) = self.room_for(session);
         let limits =
             [Limit::Sessions, Limit::Bytes, Limit::AnonymousSessions, Limit::AnonymousBytes];
-        limits.iter().any(|&limit| self.is_full(limit, session.is_anonymous(), 1, cost_max))
+        let anonymous = session.is_anonymous();
+        limits.iter().any(|&limit| self.is_full(limit, anonymous, sessions, more))
     }
 
     /// The budget refused a new session, at first or for good: what has expired ended then, and
