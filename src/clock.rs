@@ -7,12 +7,15 @@
 //! lookup is not late even when the thread is woken late. A tick is 50 ms, half of the promised
 //! resolution of 100 ms: rounding down takes one half, the lead takes the other.
 
+mod word;
+
 use std::fmt;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, lock};
+use word::Word;
 
 /// A point in time, in units of [`TICK`] since the clock's start.
 ///
@@ -76,6 +79,8 @@ impl Nanos {
 
 /// A clock that only moves when it is told to, for the tests of those who use the store.
 ///
+/// It belongs to the process that made it: after a fork the child needs one of its own.
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;
@@ -98,7 +103,7 @@ pub struct ManualClock {
 
 struct Manual {
     nanos: AtomicU64,
-    tick: Arc<AtomicU64>,
+    tick: Word,
 }
 
 impl ManualClock {
@@ -107,7 +112,7 @@ impl ManualClock {
         ManualClock {
             shared: Arc::new(Manual {
                 nanos: AtomicU64::new(0),
-                tick: Arc::new(AtomicU64::new(Tick::FIRST.present())),
+                tick: Word::new(Tick::FIRST.present()),
             }),
         }
     }
@@ -124,12 +129,18 @@ impl ManualClock {
             {
                 Ok(_) => {
                     let tick = Tick::at(Nanos(next)).present();
-                    self.shared.tick.fetch_max(tick, Ordering::AcqRel);
+                    self.shared.tick.get().fetch_max(tick, Ordering::AcqRel);
                     return;
                 }
                 Err(changed) => now = changed,
             }
         }
+    }
+
+    /// Moves the exact time only, as if the thread that keeps the tick were not run.
+    #[cfg(test)]
+    pub(crate) fn advance_without_tick(&self, by: Duration) {
+        self.shared.nanos.fetch_add(by.as_nanos() as u64, Ordering::AcqRel);
     }
 
     /// What the clock shows.
@@ -153,8 +164,8 @@ impl fmt::Debug for ManualClock {
 /// The clock of one store.
 #[derive(Clone)]
 pub(crate) struct Clock {
-    /// Holds the present tick as lookups compare it ([`Tick::present`]).
-    word: Arc<AtomicU64>,
+    /// Holds the present tick as lookups compare it ([`Tick::present`]). It is the source's.
+    word: &'static AtomicU64,
     source: Source,
 }
 
@@ -168,13 +179,15 @@ enum Source {
 impl Clock {
     /// The system's clock, shared by all stores of the process in this generation.
     pub(crate) fn system(generation: u32) -> std::io::Result<Clock> {
-        let source = Source::System(Ticker::shared(generation)?);
-        Ok(Clock { word: Arc::clone(system_word(generation)), source })
+        let ticker = Ticker::shared(generation)?;
+        Ok(Clock { word: ticker.word.get(), source: Source::System(ticker) })
     }
 
-    /// A clock that somebody moves by hand.
-    pub(crate) fn manual(clock: &ManualClock) -> Clock {
-        Clock { word: Arc::clone(&clock.shared.tick), source: Source::Manual(clock.clone()) }
+    /// A clock that somebody moves by hand. None if it was made before the process was forked.
+    pub(crate) fn manual(clock: &ManualClock) -> Option<Clock> {
+        let tick = &clock.shared.tick;
+        (!tick.is_ended())
+            .then(|| Clock { word: tick.get(), source: Source::Manual(clock.clone()) })
     }
 
     /// The present tick as [`crate::life::Life::is_fresh`] compares it. One load.
@@ -212,33 +225,19 @@ impl Clock {
     }
 }
 
-/// Forks of forks that are told apart.
-const GENERATION_COUNT: usize = 16;
-
-/// The words of the system's clock, by the generation of the process. Static, so that
-/// [`stop_in_child`] reaches them after a fork.
-static SYSTEM_WORDS: [OnceLock<Arc<AtomicU64>>; GENERATION_COUNT] =
-    [const { OnceLock::new() }; GENERATION_COUNT];
-
-fn system_word(generation: u32) -> &'static Arc<AtomicU64> {
-    SYSTEM_WORDS[generation as usize % GENERATION_COUNT]
-        .get_or_init(|| Arc::new(AtomicU64::new(Tick::FIRST.present())))
-}
-
 /// Keeps the word of the system's clock.
 pub(crate) struct Ticker {
     generation: u32,
+    word: Word,
     stop: Mutex<Option<std::thread::Thread>>,
 }
 
-/// In the child of a fork no ticker of the parent runs: ends its time, so that no lookup in the
-/// child takes a session for live that may have expired, or ended in the parent. Called from a fork
-/// handler: it may do nothing but store.
+/// In the child of a fork no ticker of the parent runs, and who moves a manual clock there cannot
+/// know what ended in the parent: their time ends, so that no lookup finds anything. Called from a
+/// fork handler: it may do nothing but load and store.
 #[cfg_attr(cloakroom_shuttle, allow(dead_code, reason = "nothing forks there"))]
-pub(crate) fn stop_in_child(generation: u32) {
-    if let Some(word) = SYSTEM_WORDS[generation as usize % GENERATION_COUNT].get() {
-        word.store(u64::MAX, Ordering::Relaxed);
-    }
+pub(crate) fn stop_in_child() {
+    word::end_all();
 }
 
 /// How far the word is ahead of the time.
@@ -254,14 +253,15 @@ impl Ticker {
         if let Some(ticker) = shared.upgrade().filter(|old| old.generation == generation) {
             return Ok(ticker);
         }
-        let ticker = Arc::new(Ticker { generation, stop: Mutex::new(None) });
-        publish(generation);
+        let word = Word::new(Tick::FIRST.present());
+        let ticker = Arc::new(Ticker { generation, word, stop: Mutex::new(None) });
+        ticker.publish();
         let weak = Arc::downgrade(&ticker);
         let thread =
             std::thread::Builder::new().name("cloakroom-clock".into()).spawn(move || {
                 loop {
                     let Some(ticker) = weak.upgrade() else { return };
-                    let wait = publish(generation);
+                    let wait = ticker.publish();
                     drop(ticker);
                     std::thread::park_timeout(wait);
                 }
@@ -270,6 +270,15 @@ impl Ticker {
         *shared = Arc::downgrade(&ticker);
         Ok(ticker)
     }
+
+    /// Sets the word; returns how long until the next tick.
+    fn publish(&self) -> Duration {
+        let ahead = system_now().0.saturating_add(LEAD_NANOS);
+        // Relaxed: the word orders no other memory. It never goes back, whatever the system's
+        // clock does.
+        self.word.get().fetch_max(Tick::at(Nanos(ahead)).present(), Ordering::Relaxed);
+        Duration::from_nanos(TICK_NANOS - ahead % TICK_NANOS)
+    }
 }
 
 /// The system clock's exact time, since the first store of the process was opened.
@@ -277,15 +286,6 @@ fn system_now() -> Nanos {
     static START: OnceLock<u64> = OnceLock::new();
     let now = boot_nanos();
     Nanos(now.saturating_sub(*START.get_or_init(|| now)))
-}
-
-/// Sets the system clock's word; returns how long until the next tick.
-fn publish(generation: u32) -> Duration {
-    let ahead = system_now().0.saturating_add(LEAD_NANOS);
-    // Relaxed: the word orders no other memory. It never goes back, whatever the system's clock
-    // does.
-    system_word(generation).fetch_max(Tick::at(Nanos(ahead)).present(), Ordering::Relaxed);
-    Duration::from_nanos(TICK_NANOS - ahead % TICK_NANOS)
 }
 
 impl Drop for Ticker {
@@ -365,7 +365,7 @@ mod tests {
         let end = clock.now();
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), end);
-        assert_eq!(Clock::manual(&clock).tick(), Tick::LAST);
+        assert_eq!(Clock::manual(&clock).unwrap().tick(), Tick::LAST);
     }
 
     #[test]

@@ -158,7 +158,8 @@ pub enum Error {
     Random(String),
     /// A thread could not be started.
     Thread(std::io::Error),
-    /// The process was forked; the store belongs to the parent.
+    /// The process was forked; the store, or its [`ManualClock`](crate::ManualClock), belongs to
+    /// the parent.
     Forked,
 }
 
@@ -197,8 +198,8 @@ impl fmt::Display for Error {
             }
             Error::Thread(error) => write!(f, "a thread of the store did not start: {error}"),
             Error::Forked => f.write_str(
-                "the process was forked after the store was opened: open a store of its own in \
-                 the child",
+                "the process was forked after the store was opened, or its clock was made: open a \
+                 store of its own in the child",
             ),
         }
     }

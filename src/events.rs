@@ -224,6 +224,14 @@ impl<S: crate::SessionData> Events<S> {
         Events { queue, store: Arc::downgrade(store), data: PhantomData }
     }
 
+    /// A queue that has ended.
+    pub(crate) fn ended() -> Events<S> {
+        let store = Arc::new(Subscribers::new());
+        let events = Events::new(&store, 1);
+        store.close();
+        events
+    }
+
     /// The next event, if there is one now.
     pub fn try_recv(&self) -> Option<Event<S>> {
         self.queue.pop().ok().map(RawEvent::typed)

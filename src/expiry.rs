@@ -1,5 +1,8 @@
 //! The expiry thread: ends what is due, in bounded batches, and gives memory back.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
 use crate::clock::TICK;
 use crate::error::{Error, Result};
 use crate::fork;
@@ -9,9 +12,15 @@ use crate::sync::Arc;
 /// Looks for memory that can go back to the system once in so many rounds.
 const TRIM_EVERY: u32 = 20;
 
+/// How long a stop waits for the thread to end, at most. Usually it is in no round, or at the end
+/// of one; but it may be in a waker that waits for a lock of whoever stops it.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// A thread that can be told to stop.
 pub(crate) struct ExpiryThread {
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Nothing is ever sent: it is closed when the thread has run.
+    ended: Receiver<()>,
     generation: u32,
 }
 
@@ -21,7 +30,9 @@ impl ExpiryThread {
     /// The thread holds the store only while it works on a batch.
     pub(crate) fn start(sessions: &Arc<Sessions>) -> Result<ExpiryThread> {
         let store = Arc::downgrade(sessions);
+        let (running, ended) = channel();
         let run = move || {
+            let _running = running;
             let mut round = 0_u32;
             let mut trimming = false;
             loop {
@@ -42,11 +53,11 @@ impl ExpiryThread {
             .name("cloakroom-expiry".into())
             .spawn(run)
             .map_err(Error::Thread)?;
-        Ok(ExpiryThread { thread: Some(thread), generation: fork::generation() })
+        Ok(ExpiryThread { thread: Some(thread), ended, generation: fork::generation() })
     }
 
     /// Wakes the thread, which stops if its store is gone, and waits for that; not if it is the
-    /// caller.
+    /// caller, and not for long: it ends by itself as soon as it can.
     pub(crate) fn stop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.generation != fork::generation() {
@@ -55,7 +66,10 @@ impl ExpiryThread {
             return;
         }
         thread.thread().unpark();
-        if thread.thread().id() != std::thread::current().id() {
+        if thread.thread().id() == std::thread::current().id() {
+            return;
+        }
+        if self.ended.recv_timeout(STOP_WAIT_MAX) == Err(RecvTimeoutError::Disconnected) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

@@ -16,12 +16,12 @@ pub(crate) fn generation() -> u32 {
 pub(crate) fn watch() {
     static WATCHING: std::sync::Once = std::sync::Once::new();
     extern "C" fn in_child() {
-        let parent = FORKS.fetch_add(1, Relaxed);
-        crate::clock::stop_in_child(parent);
+        FORKS.fetch_add(1, Relaxed);
+        crate::clock::stop_in_child();
     }
     WATCHING.call_once(|| {
-        // SAFETY: the handler is a static function that only stores to atomics, which a fork
-        // handler may do.
+        // SAFETY: the handler is a static function that only loads and stores atomics, which a
+        // fork handler may do.
         let failed = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         // Out of memory in the C library: forks go unnoticed, all else works.
         debug_assert_eq!(failed, 0);

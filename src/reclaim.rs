@@ -247,22 +247,33 @@ impl Collector {
     #[inline(never)]
     fn pin_slow(&self) -> &Slot {
         let found = ENTRIES.try_with(|entries| self.own_slots(&mut entries.0.borrow_mut()));
-        let (thread, lent) = match found {
-            Ok(thread) => (thread, false),
-            Err(_) => (self.take_slots(), true),
-        };
+        let Ok(thread) = found else { return self.lend() };
         // SAFETY: slots live as long as the collector, which `self` borrows.
-        let thread: &ThreadSlots = unsafe { &*thread };
+        self.enter_slow(unsafe { &*thread })
+    }
+
+    /// The slot of a pin of a thread that is being torn down.
+    fn lend(&self) -> &Slot {
+        let thread = self.take_slots();
+        let slot = self.enter_slow(thread);
+        // Release: whoever sees this sees the slot pinned, until the pin ends.
+        thread.taken.store(LENT, Release);
+        slot
+    }
+
+    /// As [`Collector::pin`] in such a thread: loom's threads are torn down in no fixed order.
+    #[cfg(loom)]
+    pub(crate) fn pin_late(&self) -> Guard<'_> {
+        Guard { slot: self.lend(), collector: self }
+    }
+
+    fn enter_slow<'s>(&self, thread: &'s ThreadSlots) -> &'s Slot {
         if thread.outer.epoch.load(Relaxed) != self.idle {
             return &thread.nested;
         }
         self.enter(&thread.outer);
         if !self.asymmetric {
             full_fence();
-        }
-        if lent {
-            // Release: whoever sees this sees the slot pinned, until the pin ends.
-            thread.taken.store(LENT, Release);
         }
         &thread.outer
     }
@@ -276,7 +287,7 @@ impl Collector {
                 // may name one of them.
                 CURRENT.with(|current| current.set(nobody()));
                 entries.retain(|entry| Arc::strong_count(&entry.slots) > 1);
-                let thread = self.take_slots();
+                let thread: *const _ = self.take_slots();
                 let slots = Arc::clone(&self.slots);
                 entries.push(Entry { idle: self.idle, slots, thread });
                 thread
@@ -286,15 +297,22 @@ impl Collector {
         thread
     }
 
-    fn take_slots(&self) -> *const CachePadded<ThreadSlots> {
+    fn take_slots(&self) -> &CachePadded<ThreadSlots> {
         for thread in self.all_slots() {
             // Acquire pairs with the Release of whoever gave it back, or of the loan and its end.
             let taken = thread.taken.load(Acquire);
             let returned = || thread.outer.epoch.load(Acquire) == self.idle;
             let free = taken == FREE || taken == LENT && returned();
-            if free && thread.taken.compare_exchange(taken, TAKEN, Acquire, Relaxed).is_ok() {
-                return thread;
+            if !free || thread.taken.compare_exchange(taken, TAKEN, Acquire, Relaxed).is_err() {
+                continue;
             }
+            // LENT may be that of a later loan than was looked at, which is not over yet.
+            if taken == LENT && !returned() {
+                // Release: as in `lend`, whose pin still holds the slot.
+                thread.taken.store(LENT, Release);
+                continue;
+            }
+            return thread;
         }
         let mut head = self.slots.first.load(Acquire);
         let mut thread = Box::new(CachePadded::new(thread_slots!(self.idle)));
@@ -312,7 +330,8 @@ impl Collector {
         // The slots must be visible to every scan that could miss the pin that follows: the scan
         // comes after a barrier, the pin after this fence.
         fence(SeqCst);
-        new
+        // SAFETY: published slots live as long as the collector, which `self` borrows.
+        unsafe { &*new }
     }
 
     fn all_slots(&self) -> impl Iterator<Item = &CachePadded<ThreadSlots>> {

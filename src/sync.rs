@@ -4,13 +4,13 @@
 pub(crate) use std::{
     sync::atomic,
     sync::{Arc, Condvar, Mutex, MutexGuard},
-    thread, thread_local,
+    thread_local,
 };
 
 #[cfg(cloakroom_shuttle)]
 pub(crate) use shuttle::{
     sync::{Arc, Condvar, Mutex, MutexGuard},
-    thread, thread_local,
+    thread_local,
 };
 
 /// Locks, also after a panic of another holder: nothing that this crate guards is left half
@@ -89,6 +89,7 @@ pub(crate) mod atomic {
                 fetch_sub(by: $value, order: Ordering) -> $value;
                 fetch_max(by: $value, order: Ordering) -> $value;
                 fetch_min(by: $value, order: Ordering) -> $value;
+                fetch_or(by: $value, order: Ordering) -> $value;
             }
 
             #[allow(dead_code, reason = "the same operations for all")]

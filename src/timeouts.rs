@@ -91,8 +91,18 @@ impl TimeoutsTable {
         self.entries.get(usize::from(index.0)).and_then(OnceLock::get).copied()
     }
 
-    /// How many ticks a touch has to be later than the last one to be stored.
-    pub(crate) fn granularity_ticks(&self, index: TimeoutsIndex) -> u32 {
+    /// How many ticks a touch has to be later than the last one to be stored, for timeouts with
+    /// this number; `explicit` are those that the record itself holds.
+    pub(crate) fn granularity_ticks(
+        &self,
+        index: TimeoutsIndex,
+        explicit: impl FnOnce() -> Option<Timeouts>,
+    ) -> u32 {
+        if index == TimeoutsIndex::EXPLICIT
+            && let Some(timeouts) = explicit()
+        {
+            return timeouts.granularity_ticks();
+        }
         self.granularity[usize::from(index.0)].load(Relaxed)
     }
 
@@ -104,7 +114,8 @@ impl TimeoutsTable {
         now: Nanos,
         absolute: Tick,
     ) -> Life {
-        let fresh_until = Tick::at(now).0.saturating_add(self.granularity_ticks(index));
+        let granularity = self.granularity_ticks(index, || Some(timeouts));
+        let fresh_until = Tick::at(now).0.saturating_add(granularity);
         Life::new(Tick(fresh_until), Tick::deadline(now, timeouts.idle).min(absolute))
     }
 }
@@ -132,9 +143,11 @@ mod tests {
         }
         assert_eq!(table.index_of(minutes(1, 1)), TimeoutsIndex::EXPLICIT);
         assert_eq!(table.get(TimeoutsIndex::EXPLICIT), None);
-        assert_eq!(table.granularity_ticks(TimeoutsIndex::EXPLICIT), 20);
-        assert_eq!(table.granularity_ticks(TimeoutsIndex(1)), 20);
-        assert_eq!(table.granularity_ticks(TimeoutsIndex(64)), 20 * 60);
+        let ticks = |index, explicit| table.granularity_ticks(index, || explicit);
+        assert_eq!(ticks(TimeoutsIndex(1), Some(minutes(64, 600))), 20);
+        assert_eq!(ticks(TimeoutsIndex(64), None), 20 * 60);
+        assert_eq!(ticks(TimeoutsIndex::EXPLICIT, Some(minutes(64, 600))), 20 * 60);
+        assert_eq!(ticks(TimeoutsIndex::EXPLICIT, Some(minutes(0, 600))), 0);
     }
 
     #[test]

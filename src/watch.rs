@@ -25,24 +25,30 @@ struct State {
 }
 
 impl WatchSlot {
-    /// Resolves the future. Wakes a task: call it with no lock held. Returns whether there was
-    /// still somebody to resolve it for.
-    pub(crate) fn resolve(&self, reason: Reason) -> bool {
-        let (waker, watched) = {
-            let mut state = lock(&self.state);
-            let watched = !state.dropped && state.ended.is_none();
-            state.ended.get_or_insert(reason);
-            (state.waker.take(), watched)
-        };
+    /// Resolves the future. Wakes nobody: that is [`WatchSlot::wake`]. Called under the lock under
+    /// which the slot leaves its list, so that a slot that is in no list has ended.
+    fn end(&self, reason: Reason) {
+        lock(&self.state).ended.get_or_insert(reason);
+    }
+
+    /// Whether there was still somebody to resolve the future for, once it is resolved.
+    pub(crate) fn is_watched(&self) -> bool {
+        !lock(&self.state).dropped
+    }
+
+    /// Wakes the task that waits, if one does: to be called with no lock held.
+    pub(crate) fn wake(&self) {
+        let waker = lock(&self.state).waker.take();
         if let Some(waker) = waker {
             wake(waker);
         }
-        watched
     }
 
-    /// Nobody watches any more, though the slot is still in its list.
-    pub(crate) fn abandon(&self) {
-        lock(&self.state).dropped = true;
+    /// Nobody watches any more, though the slot is still in its list. False when it has left it.
+    pub(crate) fn abandon(&self) -> bool {
+        let mut state = lock(&self.state);
+        state.dropped = state.ended.is_none();
+        state.dropped
     }
 }
 
@@ -64,7 +70,14 @@ impl Watched {
         slot
     }
 
-    /// The slots of a session that is gone from this shard.
+    /// Resolves the slots of a session that ended, and returns them to be woken.
+    pub(crate) fn end(&mut self, id: SessionId, reason: Reason) -> Vec<Arc<WatchSlot>> {
+        let slots = self.take(id);
+        slots.iter().for_each(|slot| slot.end(reason));
+        slots
+    }
+
+    /// The slots of a session that goes on elsewhere.
     pub(crate) fn take(&mut self, id: SessionId) -> Vec<Arc<WatchSlot>> {
         if self.0.is_empty() {
             return Vec::new();
@@ -99,9 +112,11 @@ impl Watched {
         found
     }
 
-    /// All slots, when the store is dropped.
-    pub(crate) fn drain(&mut self) -> Vec<Arc<WatchSlot>> {
-        std::mem::take(&mut self.0).into_values().flatten().collect()
+    /// Resolves all slots, when the store is dropped, and returns them to be woken.
+    pub(crate) fn end_all(&mut self, reason: Reason) -> Vec<Arc<WatchSlot>> {
+        let slots: Vec<_> = std::mem::take(&mut self.0).into_values().flatten().collect();
+        slots.iter().for_each(|slot| slot.end(reason));
+        slots
     }
 }
 
@@ -164,11 +179,11 @@ impl Drop for Watch {
                 }
                 state.id
             };
-            // Not found: the session was renewed or ended just now.
+            // Not found: the session was renewed or ended just now, which the state tells as soon
+            // as the shard is unlocked.
             if store.unwatch(id, &self.slot) {
                 return;
             }
-            crate::sync::thread::yield_now();
         }
     }
 }

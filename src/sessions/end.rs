@@ -46,7 +46,8 @@ impl Sessions {
         let mut after = After::default();
         let ended = {
             let guard = self.owners.lock(owner);
-            let target = self.resolve(pinned, id).map_or(id, |record| record.id());
+            let target = self.resolve_quietly(pinned, id, &mut after.told);
+            let target = target.map_or(id, |record| record.id());
             guard.list(owner).contains(&target)
                 && matches!(
                     self.end_locked(pinned, target, owner, Some(&guard), reason, &mut after),
@@ -79,7 +80,7 @@ impl Sessions {
         }
         after.retired_bytes += found.record.len();
         let woken = shard.end(found, reason, now, &mut self.sink(after));
-        after.wake(woken, reason);
+        after.woken.extend(woken);
         shard.tidy(pinned);
         drop(shard);
         if let Some(guard) = guard {
@@ -103,7 +104,9 @@ impl Sessions {
         {
             let guard = self.owners.lock(owner);
             // In the grace time of a renewal the caller may know the session by its old id.
-            let except = except.and_then(|id| self.resolve(pinned, id).ok()).map(|r| r.id());
+            let except = except.and_then(|id| {
+                self.resolve_quietly(pinned, id, &mut after.told).ok().map(|record| record.id())
+            });
             for id in guard.list(owner) {
                 if Some(id) == except {
                     continue;
@@ -120,6 +123,9 @@ impl Sessions {
     /// Ends what is due and gives memory back. Returns how many sessions expired.
     pub(crate) fn expire_due(&self) -> usize {
         self.check_unlocked();
+        if self.is_forked() {
+            return 0;
+        }
         let mut count = 0;
         for index in 0..self.shards.len() {
             loop {
@@ -136,7 +142,7 @@ impl Sessions {
                 };
                 count += expired.count;
                 after.retired_bytes += expired.retired_bytes;
-                after.wake(expired.woken, Reason::Expired);
+                after.woken.extend(expired.woken);
                 self.finish(after, pinned);
                 for id in expired.owned {
                     count += usize::from(self.expire_owned(pinned, id));
@@ -162,7 +168,7 @@ impl Sessions {
                 Some(found) if found.record.owner() == owner => {
                     after.retired_bytes += found.record.len();
                     let woken = shard.end(found, Reason::Expired, now, &mut self.sink(&mut after));
-                    after.wake(woken, Reason::Expired);
+                    after.woken.extend(woken);
                     shard.tidy(pinned);
                     drop(shard);
                     guard.remove(owner, id);
@@ -185,6 +191,9 @@ impl Sessions {
     /// is more.
     pub(crate) fn free_retired(&self) -> bool {
         self.check_unlocked();
+        if self.is_forked() {
+            return false;
+        }
         let mut waiting = false;
         for shard in &self.shards {
             let mut before = shard.limbo_bytes.load(Relaxed);

@@ -57,6 +57,9 @@ impl Sessions {
     /// The owner's live sessions, oldest first.
     pub(crate) fn of_owner(&self, owner: &str) -> Vec<Info> {
         self.check_unlocked();
+        if self.is_forked() {
+            return Vec::new();
+        }
         let guard = self.owners.lock(owner);
         let pin = self.pin();
         let pinned = pin.pinned();
@@ -68,6 +71,9 @@ impl Sessions {
 
     pub(crate) fn count_of_owner(&self, owner: &str) -> usize {
         self.check_unlocked();
+        if self.is_forked() {
+            return 0;
+        }
         let guard = self.owners.lock(owner);
         let pin = self.pin();
         let pinned = pin.pinned();
@@ -96,6 +102,9 @@ impl Sessions {
     /// Returns where to go on.
     pub(crate) fn page(&self, from: Place, count_min: usize) -> (Vec<Info>, Option<Place>) {
         let mut infos = Vec::new();
+        if self.is_forked() {
+            return (infos, None);
+        }
         let mut place = from;
         while (place.shard as usize) < self.shards.len() {
             // A pin per step: a long listing does not hold memory back.
@@ -159,6 +168,9 @@ impl Sessions {
 
     pub(crate) fn stats(&self) -> Stats {
         self.check_unlocked();
+        if self.is_forked() {
+            return Stats::default();
+        }
         let (all, anonymous) = self.common.budget.sums();
         let (hits, misses) = self.common.table.collector.lookups();
         let (_, now) = self.now();
@@ -203,6 +215,9 @@ impl Sessions {
     /// With the invariant that is broken.
     pub(crate) fn validate(&self) {
         self.check_unlocked();
+        if self.is_forked() {
+            return;
+        }
         let (mut sessions, mut anonymous, mut bytes) = (0, 0, 0);
         let mut owned: HashSet<(String, SessionId)> = HashSet::new();
         for shard in &self.shards {

@@ -6,16 +6,27 @@
 
 mod create;
 mod end;
+#[cfg_attr(not(unix), path = "unjournaled.rs")]
+mod journaled;
 mod list;
+#[cfg(unix)]
+mod restore;
 mod rotate;
+#[cfg(test)]
+mod tests;
+mod updating;
+mod watching;
 mod write;
 
-use std::cell::Cell;
+use std::sync::OnceLock;
 
 use create::NewSession;
 use crossbeam::utils::CachePadded;
+pub use journaled::Saved;
+pub(crate) use journaled::StoreJournal;
 pub(crate) use list::Place;
 pub(crate) use rotate::Remake;
+use updating::is_updating;
 
 use crate::budget::Budget;
 use crate::clock::{Clock, Nanos, TICK, Tick};
@@ -28,12 +39,12 @@ use crate::owner::Owners;
 use crate::reclaim::{Guard, Pinned};
 use crate::record::{Change, Kind, OwnedRecord, Record, Trailer};
 use crate::shard::{Common, Locked, Shard};
+use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use crate::sync::{Arc, thread_local};
 use crate::table::Table;
 use crate::timeouts::{Timeouts, TimeoutsTable};
 use crate::token::SessionId;
-use crate::watch::{Unwatch, WatchSlot};
+use crate::watch::WatchSlot;
 
 /// The bytes of every session, whatever their type.
 pub(crate) struct Sessions {
@@ -54,6 +65,8 @@ pub(crate) struct Sessions {
     /// Where the next search for a session to evict begins.
     samples: AtomicU64,
     generation: u32,
+    /// Set once what it tells is in memory.
+    pub(crate) journal: OnceLock<StoreJournal>,
     /// The last handle is gone: what takes long may stop.
     pub(crate) closing: Arc<AtomicBool>,
     #[cfg(test)]
@@ -64,43 +77,16 @@ pub(crate) struct Sessions {
 #[derive(Default)]
 #[must_use]
 pub(crate) struct After {
-    pub(crate) woken: Vec<(Arc<WatchSlot>, Reason)>,
+    pub(crate) woken: Vec<Arc<WatchSlot>>,
     told: bool,
     retired_bytes: usize,
-}
-
-impl After {
-    fn wake(&mut self, slots: Vec<Arc<WatchSlot>>, reason: Reason) {
-        self.woken.extend(slots.into_iter().map(|slot| (slot, reason)));
-    }
-}
-
-thread_local! {
-    /// Whether this thread is inside the closure of an update, with a shard locked.
-    static UPDATING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Marks that the closure of an update runs, until it is dropped.
-struct Updating;
-
-impl Updating {
-    fn begin() -> Updating {
-        UPDATING.with(|updating| updating.set(true));
-        Updating
-    }
-}
-
-impl Drop for Updating {
-    fn drop(&mut self) {
-        UPDATING.with(|updating| updating.set(false));
-    }
 }
 
 impl Sessions {
     pub(crate) fn new(options: Options) -> Result<Sessions> {
         fork::watch();
         let clock = match &options.clock {
-            Some(manual) => Clock::manual(manual),
+            Some(manual) => Clock::manual(manual).ok_or(Error::Forked)?,
             None => Clock::system(fork::generation()).map_err(Error::Thread)?,
         };
         let shard_count = options.shard_count();
@@ -136,10 +122,16 @@ impl Sessions {
             watches: AtomicU64::new(0),
             samples: AtomicU64::new(0),
             generation: fork::generation(),
+            journal: OnceLock::new(),
             closing: Arc::new(AtomicBool::new(false)),
             #[cfg(test)]
             secrets: std::sync::Mutex::new(Vec::new()),
         })
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Protects what this thread is about to read.
@@ -150,6 +142,10 @@ impl Sessions {
 
     /// The live session with this id. Takes no lock; writes nothing shared unless it is time to
     /// store that the session was seen.
+    ///
+    /// Deadlines are judged by the tick that the clock's thread keeps. Should that thread not be
+    /// run, a session may be returned so much later than its deadline; but a touch that is stored
+    /// is judged by the exact time, so that it never brings a session back.
     #[inline(always)]
     pub(crate) fn look<'g>(
         &self,
@@ -196,7 +192,8 @@ impl Sessions {
         id: SessionId,
         touch: bool,
     ) -> Result<Record<'g>, Missing> {
-        match self.resolve(pinned, id) {
+        let found = if self.is_forked() { Err(Missing::Unknown) } else { self.resolve(pinned, id) };
+        match found {
             Ok(record) => {
                 pinned.count_hit();
                 let life = record.life().load();
@@ -212,16 +209,22 @@ impl Sessions {
         }
     }
 
-    /// Stores that a session was seen, unless it was seen later. False if it ended meanwhile.
+    /// Stores that a session was seen, unless it was seen later. False if it ended meanwhile, or
+    /// its deadline came: the caller may have judged by a tick that is behind, when the thread
+    /// that keeps it was not run, and what is stored here is the exact time.
     fn seen<'g>(&self, pinned: Pinned<'g>, mut record: Record<'g>, mut life: Life) -> bool {
-        let now = self.clock.now();
+        let (now, tick) = self.now();
         loop {
+            if !life.is_superseded() && !life.is_live(tick) {
+                return false;
+            }
             let next = self.life_from(record, now);
             if record.life().touch(life, next) {
                 let shard = self.shard(record.id());
                 let (from, to) =
                     (self.common.last_seen(record, life), self.common.last_seen(record, next));
                 shard.activity.moved(from, to);
+                self.journal_touch(record, from, now);
                 return true;
             }
             life = record.life().load();
@@ -252,6 +255,25 @@ impl Sessions {
     /// Follows an id to the live session that it stands for: itself, or the successor of an alias
     /// in its grace time.
     fn resolve<'g>(&self, pinned: Pinned<'g>, id: SessionId) -> Result<Record<'g>, Missing> {
+        let mut told = false;
+        let found = self.resolve_quietly(pinned, id, &mut told);
+        if told && is_updating() {
+            // A shard is locked, perhaps of another store.
+            updating::wake_later(&self.events);
+        } else if told {
+            self.events.wake();
+        }
+        found
+    }
+
+    /// As [`Sessions::resolve`], for those who hold a lock: sets `told` when the subscribers have
+    /// to be woken once it is given back.
+    fn resolve_quietly<'g>(
+        &self,
+        pinned: Pinned<'g>,
+        id: SessionId,
+        told: &mut bool,
+    ) -> Result<Record<'g>, Missing> {
         loop {
             let (_, now) = self.now();
             let Some(record) = self.common.table.find(pinned, id) else {
@@ -273,12 +295,12 @@ impl Sessions {
                     return self.resolve_successor(pinned, successor, now);
                 }
                 Kind::Alias { successor } => {
-                    self.report_suspicious(id, successor);
+                    *told |= self.report_suspicious(id, successor);
                     Missing::Ended(Reason::Rotated)
                 }
                 Kind::Ended { reason, successor } => {
                     if let Some(successor) = successor {
-                        self.report_suspicious(id, successor);
+                        *told |= self.report_suspicious(id, successor);
                     }
                     Missing::Ended(reason)
                 }
@@ -310,11 +332,10 @@ impl Sessions {
         }
     }
 
-    fn report_suspicious(&self, id: SessionId, successor: SessionId) {
+    /// Whether somebody has to be woken.
+    fn report_suspicious(&self, id: SessionId, successor: SessionId) -> bool {
         self.suspicious.fetch_add(1, Relaxed);
-        if self.events.push(|| RawEvent::Suspicious { id, successor }) {
-            self.events.wake();
-        }
+        self.events.push(|| RawEvent::Suspicious { id, successor })
     }
 
     /// The timeouts of a session.
@@ -367,6 +388,12 @@ impl Sessions {
         self.shard(id).lock(&self.common)
     }
 
+    /// Whether this is the child of a fork, where a lock of this store may be held for ever by a
+    /// thread that is not here. To be asked before one is taken.
+    pub(crate) fn is_forked(&self) -> bool {
+        self.generation != fork::generation()
+    }
+
     /// Has to be called before a lock is taken.
     ///
     /// # Panics
@@ -374,9 +401,10 @@ impl Sessions {
     #[track_caller]
     fn check_unlocked(&self) {
         assert!(
-            !UPDATING.with(Cell::get),
-            "cloakroom: a store was used inside the closure of `update`; only lookups (read, \
-             peek, get, info, touch, sessions) are allowed there"
+            !is_updating(),
+            "cloakroom: inside the closure of `update`, no write and no call that locks (stats, \
+             owner_sessions, watch, ...) is allowed, of this or of any other store; lookups are: \
+             read, peek, get, find, owner, info, touch, sessions"
         );
     }
 
@@ -387,7 +415,7 @@ impl Sessions {
     #[track_caller]
     fn begin_write(&self) -> Result<()> {
         self.check_unlocked();
-        if self.generation != fork::generation() {
+        if self.is_forked() {
             return Err(Error::Forked);
         }
         Ok(())
@@ -414,12 +442,19 @@ impl Sessions {
         }
     }
 
+    /// Tells that the session has an owner now who logged in, if that is what it was remade for.
+    fn tell_login(&self, id: SessionId, remake: &Remake<'_>, after: &mut After) {
+        if let Some(owner) = remake.owner {
+            after.told |= self.events.push(|| RawEvent::LoggedIn { id, owner: owner.to_owned() });
+        }
+    }
+
     /// Does what had to wait until no lock was held.
     fn finish(&self, after: After, pinned: Pinned<'_>) {
-        for (slot, reason) in after.woken {
-            let resolved = slot.resolve(reason);
-            self.watches.fetch_sub(u64::from(resolved), Relaxed);
-        }
+        // All are counted before the first is woken: its task may drop the others.
+        let watched = after.woken.iter().filter(|slot| slot.is_watched()).count();
+        self.watches.fetch_sub(watched as u64, Relaxed);
+        after.woken.iter().for_each(|slot| slot.wake());
         if after.told {
             self.events.wake();
         }
@@ -445,63 +480,5 @@ impl Sessions {
             }
         }
         Ok(())
-    }
-
-    /// A slot that is resolved when the session ends.
-    pub(crate) fn watch(&self, id: SessionId) -> Result<Arc<WatchSlot>, Missing> {
-        self.check_unlocked();
-        let pin = self.pin();
-        let pinned = pin.pinned();
-        match self.find_locked(pinned, id) {
-            Ok((mut shard, found, _)) => {
-                self.watches.fetch_add(1, Relaxed);
-                Ok(shard.watched().add(found.record.id()))
-            }
-            Err(Error::Missing(missing)) => Err(missing),
-            Err(_) => Err(Missing::Unknown),
-        }
-    }
-
-    /// Resolves every watch and ends every subscription: nothing will happen any more.
-    fn close(&mut self) {
-        let slots: Vec<_> = self
-            .shards
-            .iter()
-            .flat_map(|shard| shard.lock(&self.common).watched().drain())
-            .collect();
-        for slot in slots {
-            slot.resolve(Reason::Revoked);
-        }
-        self.events.close();
-    }
-}
-
-impl Drop for Sessions {
-    fn drop(&mut self) {
-        if self.generation != fork::generation() {
-            // In the child of a fork a lock may be held for ever by a thread that is not here.
-            return;
-        }
-        self.close();
-        for shard in &mut self.shards {
-            self.common.table.clear(shard.writer_mut());
-        }
-    }
-}
-
-impl Unwatch for Sessions {
-    fn unwatch(&self, id: SessionId, slot: &Arc<WatchSlot>) -> bool {
-        if self.generation != fork::generation() {
-            return true;
-        }
-        let removed = if UPDATING.with(Cell::get) {
-            // A lock is held: the slot stays in its list until the session ends.
-            slot.abandon();
-            true
-        } else {
-            self.lock_shard(id).watched().remove(id, slot)
-        };
-        self.watches.fetch_sub(u64::from(removed), Relaxed);
-        removed
     }
 }

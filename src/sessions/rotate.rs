@@ -270,7 +270,7 @@ impl Sessions {
                 }
             }
         } else {
-            after.wake(pair.old.displace(found, Reason::Rotated, tick), Reason::Rotated);
+            after.woken.extend(pair.old.displace(found, Reason::Rotated, tick));
         }
         pair.next().uncount_created();
         if let Some(record) = table.find(pinned, new) {

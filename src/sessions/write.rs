@@ -1,6 +1,7 @@
 //! Data writes of one session, each atomic under its shard's lock.
 
-use super::{After, Sessions, Updating};
+use super::updating::{Updating, WakeLate};
+use super::{After, Sessions};
 use crate::budget::Cost;
 use crate::clock::Nanos;
 use crate::data::Encoded;
@@ -43,6 +44,7 @@ impl Sessions {
         self.begin_write()?;
         let pin = self.pin();
         let pinned = pin.pinned();
+        let _late = WakeLate;
         let (mut shard, found, now) = self.find_locked(pinned, id)?;
         let (encoded, result) = {
             let _updating = Updating::begin();

@@ -57,7 +57,8 @@ impl Common {
 
     /// When a session with this life was last seen, to within its touch granularity.
     pub(crate) fn last_seen(&self, record: Record<'_>, life: Life) -> Tick {
-        life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index()))
+        let explicit = || record.trailer().map(|trailer| trailer.timeouts);
+        life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index(), explicit))
     }
 }
 
@@ -341,7 +342,7 @@ impl<'a> Locked<'a> {
         self.shard.count(None, Some(found.record));
         self.shard.activity.remove(self.common.last_seen(found.record, last));
         self.state.tally.ended[usize::from(reason.code())] += 1;
-        self.state.watched.take(found.record.id())
+        self.state.watched.end(found.record.id(), reason)
     }
 
     /// Puts a tombstone in the place of a session or an alias.

@@ -34,7 +34,8 @@ use crate::version::Version;
 /// one leaves the session as it was and the store usable.
 ///
 /// Dropping the last handle ends the store's threads and resolves every
-/// [`Watch`](crate::Watch).
+/// [`Watch`](crate::Watch). It waits for the threads a second at most: one that is in a caller's
+/// waker just then ends when the waker returns.
 pub struct Store<S = Attributes> {
     sessions: Arc<Sessions>,
     /// After `sessions`: dropped last, so that the threads find the sessions gone.

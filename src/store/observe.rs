@@ -140,6 +140,9 @@ impl<S: SessionData> Store<S> {
     /// Subscribes with a queue of this many events. It takes its memory at once, about 64 bytes
     /// per event.
     pub fn events_with(&self, capacity: usize) -> Events<S> {
+        if self.sessions.is_forked() {
+            return Events::ended();
+        }
         Events::new(&self.sessions.events, capacity)
     }
 

@@ -1,17 +1,20 @@
 //! Events: each once, in order, with the last data; a subscriber can neither stop nor harm a store.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use cloakroom::{Attributes, Event, Events, ManualClock, Reason, SessionId, Store, WhenFull};
+use cloakroom::{
+    Attributes, Event, Events, Except, ManualClock, Reason, SessionId, Store, WhenFull,
+};
 use futures_core::Stream as _;
 
 use crate::support::{
-    Data, Stopwatch, no_hang, owned_by, parallel, poll_once, seconds, store_with,
+    Data, Stopwatch, no_hang, on_wake, owned_by, parallel, poll_once, seconds, store_with,
 };
 
 fn data(n: i64) -> Attributes {
@@ -471,4 +474,54 @@ fn events_of_one_session_come_in_order() {
         }
     }
     assert_eq!((ended, steps.len(), events.dropped()), (800, 0, 0));
+}
+
+// The late use of a renewed token is told from within a lookup, wherever that stands: under an
+// owner's lock in `end_owner` and `end_owned`, under a shard's in the closure of an update, also of
+// one that panics or is another store's. A waker that is called there and uses the store waits for
+// a lock that its own thread holds; one that is not called after it is never called.
+#[test]
+fn a_late_use_wakes_with_no_lock_held() {
+    type Use = fn(&Store, SessionId, SessionId);
+    let uses: [Use; 5] = [
+        |s, old, _| {
+            s.end_owner("alice", Except(Some(old)), Reason::Revoked).unwrap();
+        },
+        |s, old, _| assert!(!s.end_owned("alice", old, Reason::Revoked).unwrap()),
+        |s, old, new| s.update(new, |_| assert!(s.peek(old, |_| ()).is_err())).unwrap(),
+        |s, old, new| {
+            let panics = || s.update::<()>(new, |_| panic!("in vain: {:?}", s.touch(old)));
+            catch_unwind(AssertUnwindSafe(panics)).unwrap_err();
+        },
+        |s, old, _| {
+            let other = store_with(|b| b);
+            other.update(create(&other), |_| assert!(s.get(old).is_err())).unwrap();
+        },
+    ];
+    for late_use in uses {
+        no_hang("a waker that is told of a late use", move || {
+            let clock = ManualClock::new();
+            let store = store_with(|b| b.clock(&clock).expiry_thread(false).shards(2));
+            let old = store.create_with(data(0), owned_by("alice")).unwrap().id();
+            let new = store.renew(old).unwrap().id();
+            clock.advance(seconds(11));
+            let woken = Arc::new(AtomicUsize::new(0));
+            let waker = on_wake({
+                let (store, woken) = (store.clone(), Arc::clone(&woken));
+                move || {
+                    store.owner_count("alice");
+                    assert!(store.stats().suspicious > 0);
+                    woken.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let mut events = store.events();
+            let polled = Pin::new(&mut events).poll_next(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+            late_use(&store, old, new);
+            assert_eq!(woken.load(Ordering::Relaxed), 1);
+            let told = events.try_recv().map(|event| short(&event));
+            assert_eq!(told, Some(("suspicious", old, new.to_string())));
+            store.validate();
+        });
+    }
 }

@@ -2,14 +2,17 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use cloakroom::{
-    Attributes, Builder, Changes, CreateOptions, Error, Except, Malformed, Missing, OwnerLimit,
-    Reason, Result, SessionId, Store, Token,
+    Attributes, Builder, Changes, CreateOptions, Error, Except, Malformed, ManualClock, Missing,
+    OwnerLimit, Reason, Result, SessionId, Stats, Store, Token,
 };
 
-use crate::support::{Data, alone, no_hang, owned_by, parallel, seconds, store_with};
+use crate::support::{
+    Data, Stopwatch, alone, no_hang, on_wake, owned_by, parallel, seconds, store_with,
+};
 
 fn create(store: &Store) -> SessionId {
     store.create(Attributes::from([("count", 0.into())])).unwrap().id()
@@ -408,6 +411,36 @@ fn many_threads_drop_the_store_at_once() {
     });
 }
 
+// Who drops the last handle may hold a lock of his own, for which the expiry thread waits in a
+// waker just then: a drop that waits for that thread waits for itself. Once the lock is given back
+// the thread ends, and with it the store.
+#[test]
+fn the_store_is_dropped_while_its_thread_is_in_a_waker() {
+    no_hang("drop beside a waker that waits", || {
+        let own = Arc::new(std::sync::Mutex::new(()));
+        let store = store_with(|b| b.anonymous_idle_timeout(Duration::from_millis(200)));
+        let mut watch = store.watch(create(&store));
+        let (begin, begun) = std::sync::mpsc::channel();
+        let waker = on_wake({
+            let own = Arc::clone(&own);
+            move || {
+                begin.send(()).unwrap();
+                drop(own.lock().unwrap());
+            }
+        });
+        let events = store.events();
+        let held = own.lock().unwrap();
+        let polled = std::pin::Pin::new(&mut watch).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        begun.recv().unwrap();
+        let stopwatch = Stopwatch::start();
+        drop(store);
+        assert!(stopwatch.elapsed() < seconds(3));
+        drop(held);
+        assert_eq!(events.count(), 1, "the end of the session, then of the store");
+    });
+}
+
 #[cfg(target_os = "linux")]
 fn threads_and_mappings() -> (usize, usize) {
     let threads = std::fs::read_dir("/proc/self/task").unwrap().count();
@@ -619,6 +652,118 @@ fn a_store_in_the_child_of_a_fork_answers_and_is_dropped() {
     assert_eq!(crate::support::poll_once(&mut watch), std::task::Poll::Pending);
     store.end(id, Reason::LoggedOut).unwrap();
     store.validate();
+}
+
+/// As [`first_wrong_in_child`], for what is no lookup and no write.
+#[cfg(unix)]
+fn first_not_empty_in_child(store: &Store, id: SessionId) -> i32 {
+    store.validate();
+    let mut watch = store.watch(id);
+    let checks = [
+        store.stats() == Stats::default(),
+        crate::support::poll_once(&mut watch).is_ready(),
+        store.expire_due() == 0,
+        store.owner_count("alice") == 0,
+        store.owner_sessions("alice").is_empty(),
+        store.sessions(None, 10).sessions.is_empty(),
+        store.events().next().is_none(),
+        store.read(id, |_| ()) == Err(Missing::Unknown),
+        store.reserve(10, 10).is_err(),
+    ];
+    checks.iter().position(|right| !right).map_or(0, |index| index as i32 + 1)
+}
+
+// The process is forked while one of its threads holds a session's shard and another one the
+// owner's stripe: whoever takes one of these locks in the child waits for ever.
+#[cfg(unix)]
+#[test]
+fn nothing_hangs_in_the_child_of_a_fork() {
+    if !alone("input::nothing_hangs_in_the_child_of_a_fork") {
+        return;
+    }
+    let store = store_with(|b| b.shards(2));
+    let id = store.create_with(Attributes::new(), owned_by("alice")).unwrap().id();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let (go_on, gone_on) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        // Dropped by a failure, so that nobody waits for it.
+        let (store, go_on) = (&store, go_on);
+        scope.spawn(move || {
+            let held = |_: &mut Attributes| {
+                begin.send(()).unwrap();
+                gone_on.recv().unwrap();
+            };
+            store.update(id, held).unwrap();
+        });
+        begun.recv().unwrap();
+        // It takes the stripe, then waits for the shard.
+        scope.spawn(move || store.end(id, Reason::LoggedOut).unwrap());
+        std::thread::sleep(Duration::from_millis(200));
+        let code = in_fork(|| first_not_empty_in_child(store, id));
+        go_on.send(()).unwrap();
+        assert_eq!(code, 0, "check {code} in the child");
+    });
+    store.validate();
+}
+
+// A `ManualClock` is not the system's, but its sessions are the parent's all the same. The child
+// may move its copy of the clock, and make another; the parent's goes on.
+#[cfg(unix)]
+#[test]
+fn a_manual_clock_stays_with_the_process_that_made_it() {
+    if !alone("input::a_manual_clock_stays_with_the_process_that_made_it") {
+        return;
+    }
+    let clock = ManualClock::new();
+    let store = store_with(|b| b.clock(&clock));
+    let id = store.create_with(Attributes::new(), owned_by("alice")).unwrap().id();
+    let code = in_fork(|| {
+        let lookups = || {
+            store.read(id, |_| ()).is_err()
+                && store.peek(id, |_| ()).is_err()
+                && store.info(id).is_err()
+        };
+        if !lookups() {
+            return 1;
+        }
+        clock.advance(seconds(1));
+        if !lookups() || first_not_empty_in_child(&store, id) != 0 {
+            return 2;
+        }
+        if !matches!(Store::<Data>::builder().clock(&clock).in_memory(), Err(Error::Forked)) {
+            return 3;
+        }
+        let clock = ManualClock::new();
+        let own = store_with(|b| b.clock(&clock));
+        let id = create(&own);
+        if own.read(id, |_| ()).is_err() {
+            return 4;
+        }
+        clock.advance(seconds(7200));
+        i32::from(own.read(id, |_| ()).is_ok()) * 5
+    });
+    assert_eq!(code, 0, "1: found, 2: listed, 3: opened with it; 4 and 5: its own clock");
+    clock.advance(seconds(1));
+    assert!(store.read(id, |_| ()).is_ok());
+    store.validate();
+}
+
+// A server that forks its successor at each deploy is a fork of a fork of a fork: each has its own
+// stores, with those of all before it still in memory, and needs a clock that none of them stopped.
+#[cfg(unix)]
+#[test]
+fn forks_of_forks_open_stores_that_work() {
+    fn fork_on(depth: i32) -> i32 {
+        let store = std::mem::ManuallyDrop::new(store_with(|b| b.shards(2)));
+        let id = create(&store);
+        if store.read(id, |_| ()).is_err() || store.touch(id).is_err() {
+            return depth;
+        }
+        if depth == 40 { 0 } else { in_fork(|| fork_on(depth + 1)) }
+    }
+    if alone("input::forks_of_forks_open_stores_that_work") {
+        assert_eq!(fork_on(1), 0, "the depth at which a new store finds nothing");
+    }
 }
 
 // Servers fork workers and open their stores there. A store that is new in the child must have a

@@ -182,6 +182,35 @@ fn each_session_may_have_its_own_timeouts() {
     store.validate();
 }
 
+// A store that has met 255 pairs of timeouts keeps further ones in the records. One that takes them
+// for touched once a second, although they are idle sooner, takes the change itself for a touch of
+// later than now, and lets the session live on by the difference.
+#[test]
+fn timeouts_beyond_the_255th_pair_are_as_exact() {
+    let (store, clock) = unswept(|b| b);
+    let options = |idle| owned_by("alice").idle_timeout(seconds(idle));
+    for idle in 1000..1300 {
+        store.create_with(Attributes::new(), options(idle)).unwrap();
+    }
+    for idle in [0, 1, 2, 4, 8, 15, 19, 20, 21, 40].map(|ticks| ticks * TICK) {
+        let id = log_in(&store);
+        store.set_timeouts(id, idle, seconds(3600)).unwrap();
+        if !idle.is_zero() {
+            clock.advance(idle - TICK);
+            assert!(is_live(&store, id), "dead before {idle:?}");
+            store.update(id, |_| ()).unwrap();
+            clock.advance(idle);
+        }
+        assert!(!is_live(&store, id), "alive after {idle:?}");
+    }
+    let id = log_in(&store);
+    store.set_timeouts(id, seconds(6400), seconds(9000)).unwrap();
+    clock.advance(seconds(50));
+    store.touch(id).unwrap();
+    assert_eq!(store.info(id).unwrap().idle, seconds(50), "a 64th of the timeout is not over");
+    store.validate();
+}
+
 // Durations at the ends of the scale must neither wrap nor panic.
 #[test]
 fn zero_one_nanosecond_and_for_ever_are_defined() {

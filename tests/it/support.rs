@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::process::Command;
-use std::sync::{Barrier, mpsc};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Barrier, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use cloakroom::{Builder, CreateOptions, SessionId, Store};
@@ -97,6 +97,20 @@ impl Stopwatch {
 /// Polls a future once, with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Calls a closure when it is woken.
+struct OnWake<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
+    fn wake(self: Arc<Self>) {
+        self.0();
+    }
+}
+
+/// A waker that calls a closure.
+pub(crate) fn on_wake(f: impl Fn() + Send + Sync + 'static) -> Waker {
+    Waker::from(Arc::new(OnWake(f)))
 }
 
 /// A store of attributes with these options.

@@ -4,13 +4,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use cloakroom::{Attributes, Except, ManualClock, OwnerLimit, Reason, SessionId, Store, Watch};
 use cloakroom::{CreateOptions, WhenFull};
 
-use crate::support::{alone, no_hang, owned_by, poll_once, resident_bytes, seconds, store_with};
+use crate::support::{
+    alone, no_hang, on_wake, owned_by, poll_once, resident_bytes, seconds, store_with,
+};
 
 /// A watch that has a waker, and what wakes it is counted.
 fn polled(store: &Store, id: SessionId, waker: &Waker) -> Watch {
@@ -27,19 +29,6 @@ impl PollWith for Pin<&mut Watch> {
     fn poll_with(self, waker: &Waker) -> Poll<Reason> {
         Future::poll(self, &mut Context::from_waker(waker))
     }
-}
-
-/// Calls a closure when it is woken.
-struct OnWake<F>(F);
-
-impl<F: Fn() + Send + Sync + 'static> Wake for OnWake<F> {
-    fn wake(self: Arc<Self>) {
-        self.0();
-    }
-}
-
-fn on_wake(f: impl Fn() + Send + Sync + 'static) -> Waker {
-    Waker::from(Arc::new(OnWake(f)))
 }
 
 /// A waker that counts how often it is called.
@@ -205,6 +194,50 @@ fn a_waker_may_use_the_store() {
         assert_eq!(poll_once(&mut watches[19]), Poll::Ready(Reason::Revoked));
         store.validate();
     });
+}
+
+// `select!` drops its other branches once one of them is ready, perhaps within the waker. Watches
+// of the same session, or of one that ended in the same call, are then out of their list, and a
+// drop that looks for its slot until it has ended looks for ever.
+#[test]
+fn a_waker_may_drop_the_watches_beside_it() {
+    type End = fn(&Store, SessionId, &ManualClock);
+    let ways: [End; 6] = [
+        |s, id, _| s.end(id, Reason::LoggedOut).unwrap(),
+        |s, _, _| {
+            s.end_owner("alice", Except(None), Reason::Revoked).unwrap();
+        },
+        |s, _, _| {
+            s.end_all(Reason::Revoked).unwrap();
+        },
+        |s, id, _| drop(s.rotate(id).unwrap()),
+        |s, id, _| drop(s.login(id, "alice", "again").unwrap()),
+        |s, _, clock| {
+            clock.advance(seconds(3600));
+            s.expire_due();
+            clock.advance(seconds(1));
+            s.expire_due();
+        },
+    ];
+    for end in ways {
+        no_hang("a waker that drops other watches", move || {
+            let clock = ManualClock::new();
+            let store = store_with(|b| b.clock(&clock).expiry_thread(false).shards(2));
+            let alice = || store.create_with(Attributes::new(), owned_by("alice")).unwrap().id();
+            let ids = [alice(), alice()];
+            let others = Arc::new(Mutex::new(Vec::new()));
+            let drops = Arc::clone(&others);
+            let waker = on_wake(move || drop(std::mem::take(&mut *drops.lock().unwrap())));
+            let mut first = ids.map(|id| polled(&store, id, &waker));
+            others.lock().unwrap().extend(ids.iter().chain(&ids).map(|&id| store.watch(id)));
+            end(&store, ids[0], &clock);
+            assert!(poll_once(&mut first[0]).is_ready());
+            drop(first);
+            drop(std::mem::take(&mut *others.lock().unwrap()));
+            assert_eq!(store.stats().watched, 0);
+            store.validate();
+        });
+    }
 }
 
 fn panicking() -> Waker {

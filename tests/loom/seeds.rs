@@ -68,6 +68,12 @@ const SEEDS: &[Seed] = &[
         seeded: "self.slot.epoch.store(self.collector.idle, Relaxed);",
     },
     Seed {
+        name: "lent_slot_unchecked",
+        file: "reclaim",
+        shipped: "if taken == LENT && !returned() {",
+        seeded: "if false {",
+    },
+    Seed {
         name: "supersede_before_update",
         file: "sessions",
         shipped: "\

@@ -87,10 +87,10 @@ pub(crate) const SEEDS: &[Seed] = &[
         file: "sessions/end.rs",
         shipped: "\
         let woken = shard.end(found, reason, now, &mut self.sink(after));
-        after.wake(woken, reason);",
+        after.woken.extend(woken);",
         seeded: "\
         let woken = shard.end(found, reason, now, &mut self.sink(after));
-        woken.iter().for_each(|slot| drop(slot.resolve(reason)));",
+        woken.iter().for_each(|slot| slot.wake());",
         test: Test::It("seeds::a_watch_may_use_the_store_when_it_wakes"),
     },
     Seed {

@@ -39,6 +39,7 @@ models! {
     sessions::a_touch_survives_an_update,
     pins::a_second_advancer_frees_nothing_early,
     pins::an_advancer_elsewhere_frees_nothing_early,
+    pins::a_lent_slot_is_taken_once,
     lives::a_reloaded_life_is_not_revived,
     buckets::a_key_of_a_reused_tag_once_seen_stays,
 }
@@ -103,6 +104,7 @@ seeds! {
         says "Causality violation",
     advance_without_barrier: pins::an_advancer_elsewhere_frees_nothing_early
         says "Causality violation",
+    lent_slot_unchecked: pins::a_lent_slot_is_taken_once says "Causality violation",
     supersede_before_update: sessions::update_against_read says "superseded before replaced",
     supersede_before_end: sessions::end_against_read says "superseded before replaced",
 }

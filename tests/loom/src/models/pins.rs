@@ -5,7 +5,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release};
 use loom::thread;
 
-use super::reclaim::Collector;
+use super::reclaim::{Collector, Guard};
 use crate::explore;
 
 const FREED: u64 = 0xdead;
@@ -33,7 +33,10 @@ impl Memory {
     }
 
     fn read(&self) {
-        let guard = self.collector.pin();
+        self.read_under(self.collector.pin());
+    }
+
+    fn read_under(&self, guard: Guard<'_>) {
         let piece = self.published.load(Acquire);
         // SAFETY: loom fails the model if the piece is being freed.
         self.pieces[piece].with(|value| assert_ne!(unsafe { *value }, FREED, "read after free"));
@@ -146,5 +149,27 @@ pub fn slots_change_hands_safely() {
         first.join().unwrap();
         second.join().unwrap();
         assert!(memory.collector.try_advance(), "a pin was left behind");
+    });
+}
+
+/// Guards against a slot that two threads hold: one pins while it is torn down, which lends it the
+/// slot for that pin alone; the other saw the slot back from an earlier loan, and takes it now. The
+/// memory that the other one reads is freed once the loan is over.
+pub fn a_lent_slot_is_taken_once() {
+    explore("reclaim: a slot that is lent", 3, || {
+        let memory = Memory::new();
+        drop(memory.collector.pin_late());
+        let reader = reader(&memory, 1);
+        let late = Arc::clone(&memory);
+        let late = thread::spawn(move || {
+            late.read_under(late.collector.pin_late());
+            let stamp = late.unlink();
+            for _ in 0..3 {
+                late.collector.try_advance();
+            }
+            late.free_if_due(stamp);
+        });
+        reader.join().unwrap();
+        late.join().unwrap();
     });
 }
