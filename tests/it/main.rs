@@ -3,6 +3,7 @@
 
 mod architecture;
 mod events;
+mod find;
 mod input;
 mod lifetimes;
 mod limits;

@@ -365,6 +365,7 @@ impl Run {
             return;
         }
         let new = token.as_ref().ok().map(|token| token.id());
+        self.texts.extend(token.iter().map(|token| (token.id(), token.expose())));
         let (owner, label) = match &texts {
             Some((owner, label)) => (Some(owner.as_str()), Some(label.as_str())),
             None => (None, None),
