@@ -44,7 +44,10 @@ pub(crate) struct Common {
 impl Common {
     /// When a session with this life was last seen, to within its touch granularity.
     pub(crate) fn last_seen(&self, record: Record<'_>, life: Life) -> Tick {
-        life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index()))
+        let known = self.timeouts.granularity_ticks(record.timeouts_index());
+        life.last_seen(known.unwrap_or_else(|| {
+            record.trailer().map_or(0, |trailer| trailer.timeouts.granularity_ticks())
+        }))
     }
 }
 
