@@ -10,11 +10,11 @@ pub use identity::Except;
 pub use observe::{Cursor, Page};
 
 use crate::attributes::{Attributes, Changes};
-use crate::data::{self, SessionData};
+use crate::data::{self, Encoded, SessionData};
 use crate::error::{Error, Missing, Result};
 use crate::expiry::ExpiryThread;
 use crate::options::{Builder, CreateOptions};
-use crate::record::OwnedRecord;
+use crate::record::{OwnedRecord, Record};
 use crate::session::{Session, view};
 use crate::sessions::Sessions;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -195,20 +195,61 @@ impl<S: SessionData> Store<S> {
         self.try_update(id, |data| Ok(f(data)))
     }
 
-    /// As [`update`](Store::update), for closures that may fail: then nothing changes.
+    /// As [`update`](Store::update), for closures that may fail, with any error that can also hold
+    /// the store's: then nothing changes.
     ///
     /// # Errors
     /// As [`update`](Store::update), or the closure's own.
     ///
     /// # Panics
     /// As [`update`](Store::update).
-    pub fn try_update<R>(&self, id: SessionId, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        let (_, result) = self.sessions.write(id, |record| {
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, SessionId, Store};
+    ///
+    /// #[derive(Debug)]
+    /// enum OrderError {
+    ///     CartIsFull,
+    ///     Store(cloakroom::Error),
+    /// }
+    ///
+    /// impl From<cloakroom::Error> for OrderError {
+    ///     fn from(error: cloakroom::Error) -> OrderError {
+    ///         OrderError::Store(error)
+    ///     }
+    /// }
+    ///
+    /// fn add_item(store: &Store, id: SessionId) -> Result<i64, OrderError> {
+    ///     store.try_update(id, |s| {
+    ///         let items = s.get_i64("items").unwrap_or(0);
+    ///         if items == 3 {
+    ///             return Err(OrderError::CartIsFull);
+    ///         }
+    ///         s.set("items", items + 1);
+    ///         Ok(items + 1)
+    ///     })
+    /// }
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let id = store.create(Attributes::from([("items", 2.into())]))?.id();
+    /// assert!(matches!(add_item(&store, id), Ok(3)));
+    /// assert!(matches!(add_item(&store, id), Err(OrderError::CartIsFull)));
+    /// store.end(id, cloakroom::Reason::LoggedOut)?;
+    /// assert!(matches!(add_item(&store, id), Err(OrderError::Store(_))));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn try_update<R, E: From<Error>>(
+        &self,
+        id: SessionId,
+        f: impl FnOnce(&mut S) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let written: Result<(u32, R), E> = self.sessions.write(id, |record| {
             let mut data = data::decode::<S>(view::<S>(record.data()))?;
             let result = f(&mut data)?;
             Ok((data::encode(&data)?, result))
-        })?;
-        Ok(result)
+        });
+        written.map(|(_, result)| result)
     }
 
     /// Replaces a session's data, whatever it was. Counts as activity.
@@ -217,8 +258,7 @@ impl<S: SessionData> Store<S> {
     /// As [`update`](Store::update).
     pub fn replace(&self, id: SessionId, data: S) -> Result<Version> {
         let encoded = data::encode(&data)?;
-        let (version, ()) = self.sessions.write(id, |_| Ok((encoded, ())))?;
-        Ok(Version(version))
+        self.write(id, |_| Ok(encoded))
     }
 
     /// Replaces a session's data if nobody wrote it since the version that the caller saw. Counts
@@ -241,10 +281,20 @@ impl<S: SessionData> Store<S> {
     /// ```
     pub fn replace_if(&self, id: SessionId, version: Version, data: S) -> Result<Version> {
         let encoded = data::encode(&data)?;
-        let (version, ()) = self.sessions.write(id, |record| {
+        self.write(id, |record| {
             let current = Version(record.version());
-            if current == version { Ok((encoded, ())) } else { Err(Error::Conflict { current }) }
-        })?;
+            if current == version { Ok(encoded) } else { Err(Error::Conflict { current }) }
+        })
+    }
+
+    /// Replaces a session's data by what `write` makes of its record.
+    fn write(
+        &self,
+        id: SessionId,
+        write: impl FnOnce(Record<'_>) -> Result<Encoded>,
+    ) -> Result<Version> {
+        let with_nothing = |record: Record<'_>| Ok::<_, Error>((write(record)?, ()));
+        let (version, ()) = self.sessions.write(id, with_nothing)?;
         Ok(Version(version))
     }
 
@@ -293,12 +343,11 @@ impl Store<Attributes> {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     pub fn patch(&self, id: SessionId, base: Version, changes: &Changes) -> Result<Version> {
-        let (version, ()) = self.sessions.write(id, |record| {
+        self.write(id, |record| {
             let current = Version(record.version());
             let mut data = data::decode::<Attributes>(view::<Attributes>(record.data()))?;
             changes.apply(&mut data, current == base).map_err(|_| Error::Conflict { current })?;
-            Ok((data::encode(&data)?, ()))
-        })?;
-        Ok(Version(version))
+            data::encode(&data)
+        })
     }
 }

@@ -211,6 +211,19 @@ fn a_closure_that_panics_changes_nothing() {
     });
 }
 
+/// An application's own error.
+#[derive(Debug)]
+enum Own {
+    No,
+    Store(Error),
+}
+
+impl From<Error> for Own {
+    fn from(error: Error) -> Own {
+        Own::Store(error)
+    }
+}
+
 // Errors of a closure, of the base version or of a key must not leave half a change.
 #[test]
 fn a_closure_that_fails_changes_nothing() {
@@ -222,6 +235,14 @@ fn a_closure_that_fails_changes_nothing() {
         Err(Error::Encode("the caller's own".into()))
     });
     assert!(matches!(failed, Err(Error::Encode(text)) if text == "the caller's own"));
+    let failed = store.try_update(id, |s| {
+        s.clear();
+        Err::<(), _>(Own::No)
+    });
+    assert!(matches!(failed, Err(Own::No)));
+    let unknown = SessionId::from(uuid::Uuid::nil());
+    let failed = store.try_update(unknown, |_| Ok::<_, Own>(()));
+    assert!(matches!(failed, Err(Own::Store(Error::Missing(Missing::Unknown)))));
     assert_eq!((count(&store, id), store.info(id).unwrap().version), (0, version));
     let base = store.get(id).unwrap().to_data().unwrap();
     let wanted = Attributes::from([("other", 1.into()), ("count", 7.into())]);
