@@ -410,6 +410,13 @@ impl Sessions {
         }
     }
 
+    /// Tells that the session has an owner now who logged in, if that is what it was remade for.
+    fn tell_login(&self, id: SessionId, remake: &Remake<'_>, after: &mut After) {
+        if let Some(owner) = remake.owner {
+            after.told |= self.events.push(|| RawEvent::LoggedIn { id, owner: owner.to_owned() });
+        }
+    }
+
     /// Does what had to wait until no lock was held.
     fn finish(&self, after: After, pinned: Pinned<'_>) {
         for (slot, reason) in after.woken {

@@ -729,6 +729,7 @@ fn unknown(number: u64) -> SessionId {
 fn ev(event: Event<Attributes>) -> Ev {
     match event {
         Event::Created { id, owner } => Ev::Created { id, owner },
+        Event::LoggedIn { id, owner } => Ev::LoggedIn { id, owner },
         Event::Rotated { old, new, renewed } => Ev::Rotated { old, new, renewed },
         Event::Ended { id, reason, session } => {
             assert_eq!(session.id(), id);

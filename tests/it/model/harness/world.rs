@@ -211,6 +211,7 @@ pub(super) enum Id {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ev {
     Created { id: SessionId, owner: Option<String> },
+    LoggedIn { id: SessionId, owner: String },
     Rotated { old: SessionId, new: SessionId, renewed: bool },
     Ended { id: SessionId, reason: Reason, version: u32, owner: String, label: String, data: Data },
     Suspicious { id: SessionId, successor: SessionId },

@@ -320,7 +320,10 @@ impl Run {
     pub(super) fn bind(&mut self, at: At, who: Who) {
         let (id, owner) = (self.id_at(at), who.name().unwrap_or_default());
         let bound = self.store.bind(id, &owner).map_err(fault);
-        self.remade(id, Some(&owner), None, bound);
+        if let Some(n) = self.remade(id, Some(&owner), None, bound) {
+            let id = self.world.sessions[n].id;
+            self.world.events.push(Ev::LoggedIn { id, owner });
+        }
     }
 
     pub(super) fn set_label(&mut self, at: At, number: u8) {
@@ -379,6 +382,9 @@ impl Run {
         self.world.ids.insert(new, Id::Session(n));
         self.world.given.push(new);
         self.world.events.push(Ev::Rotated { old, new, renewed });
+        if let Some((owner, _)) = texts {
+            self.world.events.push(Ev::LoggedIn { id: new, owner });
+        }
         if renewed {
             self.world.counts.renewed += 1;
             let grace = Duration::from_millis(250 * u64::from(self.setup.grace % 240));
