@@ -60,6 +60,9 @@ const SHARD_COUNT: std::ops::RangeInclusive<usize> = 2..=65_536;
 /// Sessions per shard above which the default number of shards goes up: an array of this size is
 /// copied in well under a millisecond.
 const SESSIONS_PER_SHARD: usize = 8 * 1024;
+/// What an anonymous record takes at most, beside its data and an eighth of it (the pool's
+/// steps): header, trailer, label, its part of the table.
+const RECORD_BYTES_MORE: u64 = 1024;
 /// The longest grace time: OWASP's "safety interval" is seconds, not minutes.
 const GRACE_MAX: Duration = Duration::from_secs(60);
 
@@ -216,7 +219,9 @@ impl<S> Builder<S> {
     }
 
     /// The part of [`sessions_max`](Builder::sessions_max) and [`bytes_max`](Builder::bytes_max)
-    /// that anonymous sessions may take, in hundredths. Default 25, at most 100.
+    /// that anonymous sessions may take, in hundredths. Default 25, at most 100. Unless it is 0,
+    /// it has room for at least one session and one of the largest records, however small the
+    /// limits are.
     ///
     /// A flood of anonymous sessions then leaves three quarters to those who log in.
     pub fn anonymous_share(mut self, percent: u8) -> Builder<S> {
@@ -334,13 +339,24 @@ impl Options {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        let share = |max: u64| match max {
-            u64::MAX => u64::MAX,
-            max => (u128::from(max) * u128::from(self.anonymous_share_percent) / 100) as u64,
+        let share = |max: u64, least: u64| match (max, self.anonymous_share_percent) {
+            (u64::MAX, _) => u64::MAX,
+            (_, 0) => 0,
+            (max, percent) => {
+                let share = (u128::from(max) * u128::from(percent) / 100) as u64;
+                share.max(least).min(max)
+            }
         };
+        // Where a share rounded to nothing would refuse every visitor, one has room: with the
+        // largest record, which takes at most so much.
+        let data = self.record_bytes_max as u64;
+        let record = data + data / 8 + RECORD_BYTES_MORE;
         Bounds {
             all: Cost { sessions: self.sessions_max, bytes: self.bytes_max },
-            anonymous: Cost { sessions: share(self.sessions_max), bytes: share(self.bytes_max) },
+            anonymous: Cost {
+                sessions: share(self.sessions_max, 1),
+                bytes: share(self.bytes_max, record),
+            },
         }
     }
 }
