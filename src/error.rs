@@ -29,6 +29,17 @@ impl Reason {
     pub const ALL: [Reason; 5] =
         [Reason::LoggedOut, Reason::Expired, Reason::Rotated, Reason::Revoked, Reason::Evicted];
 
+    /// What an application's end of a session is: it cannot tell of an expiry, a rotation or an
+    /// eviction that did not happen.
+    pub(crate) fn by_caller(self) -> Reason {
+        match self {
+            Reason::LoggedOut => Reason::LoggedOut,
+            Reason::Expired | Reason::Rotated | Reason::Revoked | Reason::Evicted => {
+                Reason::Revoked
+            }
+        }
+    }
+
     pub(crate) fn code(self) -> u8 {
         self as u8
     }

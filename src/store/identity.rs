@@ -108,10 +108,14 @@ impl<S: SessionData> Store<S> {
     /// Ends a session. When this returns, every lookup and every write of it is refused with the
     /// reason, from any thread, also one that began before.
     ///
+    /// The reason is [`Reason::LoggedOut`] or [`Reason::Revoked`]. The others tell what the store
+    /// does by itself: they are taken as `Revoked`, here and by every other call that ends
+    /// sessions.
+    ///
     /// # Errors
     /// [`Error::Missing`](crate::Error::Missing) if it has ended already, with the reason.
     pub fn end(&self, id: SessionId, reason: Reason) -> Result<()> {
-        self.sessions.end(id, reason)
+        self.sessions.end(id, reason.by_caller())
     }
 
     /// Ends all sessions of an owner, or all but one: "log out everywhere else". Returns how many.
@@ -134,7 +138,7 @@ impl<S: SessionData> Store<S> {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     pub fn end_owner(&self, owner: &str, except: Except, reason: Reason) -> Result<usize> {
-        self.sessions.end_owner(owner, except.0, reason)
+        self.sessions.end_owner(owner, except.0, reason.by_caller())
     }
 
     /// Ends a session if it belongs to this owner, for a user who ends one of his devices by the id
@@ -143,7 +147,7 @@ impl<S: SessionData> Store<S> {
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).
     pub fn end_owned(&self, owner: &str, id: SessionId, reason: Reason) -> Result<bool> {
-        self.sessions.end_owned(owner, id, reason)
+        self.sessions.end_owned(owner, id, reason.by_caller())
     }
 
     /// Ends every session that exists when this is called, and perhaps some that are created
@@ -153,7 +157,7 @@ impl<S: SessionData> Store<S> {
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).
     pub fn end_all(&self, reason: Reason) -> Result<usize> {
-        self.sessions.end_all(reason)
+        self.sessions.end_all(reason.by_caller())
     }
 
     /// The live sessions of an owner, oldest first. Does not count as activity.

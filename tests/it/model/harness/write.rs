@@ -31,6 +31,11 @@ fn reason(number: u8) -> Reason {
     Reason::ALL[usize::from(number) % Reason::ALL.len()]
 }
 
+/// What the store makes of a reason that a caller gives.
+fn told(reason: Reason) -> Reason {
+    if reason == Reason::LoggedOut { reason } else { Reason::Revoked }
+}
+
 impl Run {
     pub(super) fn apply_write(&mut self, op: &Op) {
         match op {
@@ -403,7 +408,7 @@ impl Run {
         match self.world.look(id) {
             Ok(n) => {
                 assert_eq!(ended, Ok(()));
-                self.world.end(n, reason);
+                self.world.end(n, told(reason));
             }
             Err(missing) => assert_eq!(ended, Err(Fault::Missing(missing))),
         }
@@ -418,7 +423,7 @@ impl Run {
         ended.retain(|&n| Some(n) != spared);
         assert_eq!(count, Ok(ended.len()));
         for n in ended {
-            self.world.end(n, reason);
+            self.world.end(n, told(reason));
         }
     }
 
@@ -432,7 +437,7 @@ impl Run {
         let _ = self.world.look(id);
         assert_eq!(ended, Ok(found.is_some()));
         if let Some(n) = found {
-            self.world.end(n, reason);
+            self.world.end(n, told(reason));
         }
     }
 
@@ -443,7 +448,7 @@ impl Run {
         assert_eq!(count, Ok(live.len()));
         for n in live {
             assert_eq!(self.world.sessions[n].state, State::Live);
-            self.world.end(n, reason);
+            self.world.end(n, told(reason));
         }
     }
 }
