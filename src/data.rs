@@ -47,6 +47,13 @@ use crate::error::{Error, Result};
 /// }
 /// let store: cloakroom::Store<Shared> = cloakroom::Store::builder().in_memory().unwrap();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a session cannot hold `{Self}`",
+    label = "not data for a session",
+    note = "session data derives `rkyv::Archive`, `rkyv::Serialize` and `rkyv::Deserialize`, with \
+            `rkyv = \"0.8\"` among your dependencies; so does every type inside it",
+    note = "no `Rc`, `Arc` or `Weak` may be inside it"
+)]
 pub trait SessionData:
     Sized
     + Archive<
@@ -59,6 +66,8 @@ pub trait SessionData:
 {
 }
 
+// The compiler then names what is missing by the note above, not one bound of rkyv's after another.
+#[diagnostic::do_not_recommend]
 impl<S> SessionData for S where
     S: Archive<
             Archived: Deserialize<S, LowDeserializer<rancor::Error>>

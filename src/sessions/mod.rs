@@ -371,8 +371,9 @@ impl Sessions {
     fn check_unlocked(&self) {
         assert!(
             !UPDATING.with(Cell::get),
-            "cloakroom: a store was used inside the closure of `update`; only lookups (read, \
-             peek, get, info, touch, sessions) are allowed there"
+            "cloakroom: inside the closure of `update`, no write and no call that locks (stats, \
+             owner_sessions, watch, ...) is allowed, of this or of any other store; lookups are: \
+             read, peek, get, find, owner, info, touch, sessions"
         );
     }
 
