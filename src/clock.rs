@@ -76,6 +76,11 @@ impl Nanos {
 
 /// A clock that only moves when it is told to, for the tests of those who use the store.
 ///
+/// A test that lets a session be seen now and then has to mind that this is noted only once per
+/// touch granularity ([`Store::touch`](crate::Store::touch)). Lookups heed the clock at once;
+/// events and numbers of what expired come with the expiry thread, or with
+/// [`Store::expire_due`](crate::Store::expire_due).
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;

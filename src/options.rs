@@ -142,8 +142,13 @@ impl<S> Builder<S> {
 
     /// How long a session lives without being seen. Default 30 minutes.
     ///
-    /// Zero or less than a tick (100 ms): sessions expire at once. `Duration::MAX`: never. OWASP
-    /// names 15 to 30 minutes for low-risk applications, 2 to 5 for high-value ones.
+    /// A session expires when so much time has passed since it was last noted as seen: never
+    /// later, and at most 100 ms earlier. That it was seen is noted once per touch granularity, by
+    /// default every 28 seconds ([`touch`](crate::Store::touch)), so that it may expire as much
+    /// earlier.
+    ///
+    /// Zero: sessions expire at once, and those of less than 100 ms may. `Duration::MAX`: never.
+    /// OWASP names 15 to 30 minutes for low-risk applications, 2 to 5 for high-value ones.
     pub fn idle_timeout(mut self, timeout: Duration) -> Builder<S> {
         self.options.authenticated.idle = timeout;
         self
@@ -158,8 +163,10 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How long a session lives at most, however active it is, from its creation or
-    /// [`reauthenticated`](crate::Store::reauthenticated) on. Default 12 hours.
+    /// How long a session lives at most, however active it is, from the moment on at which its
+    /// user last proved who he is: its creation, a [`login`](crate::Store::login) or
+    /// [`bind`](crate::Store::bind), [`reauthenticated`](crate::Store::reauthenticated). Default 12
+    /// hours. Exact to 100 ms, and never longer.
     pub fn lifetime(mut self, lifetime: Duration) -> Builder<S> {
         self.options.authenticated.lifetime = lifetime;
         self.options.anonymous.lifetime = lifetime;
@@ -189,9 +196,13 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How long, and for how many sessions, the store remembers why a session ended. Default 2
-    /// minutes and 262,144 sessions; beyond that the oldest are forgotten first. Each costs about
-    /// 70 bytes. Zero of either: none is remembered, and an ended session is `Unknown` at once.
+    /// How long at least, and for how many sessions at most, the store remembers why a session
+    /// ended. Default 2 minutes and 262,144 sessions; beyond that number the oldest are forgotten
+    /// first. Each costs about 70 bytes. Zero of either: none is remembered, and an ended session
+    /// is `Unknown` at once.
+    ///
+    /// When the time is over it takes the next tidying to forget them, by the expiry thread or by
+    /// [`expire_due`](crate::Store::expire_due).
     pub fn remember_ended(mut self, time: Duration, sessions_max: usize) -> Builder<S> {
         self.options.remember = time;
         self.options.remember_max = sessions_max;

@@ -38,7 +38,11 @@ impl<S: SessionData> Store<S> {
     }
 
     /// The login of a visitor who has a session already: gives it an owner and another token, in
-    /// one step. Both timeouts start anew.
+    /// one step. Both timeouts start anew. Without a session, a login is a
+    /// [`create_with`](Store::create_with).
+    ///
+    /// The label is shown in a list of devices. It may have 512 bytes: cut a text that comes from
+    /// outside, such as a `User-Agent`, or whoever sends a longer one cannot log in.
     ///
     /// # Errors
     /// As [`rotate`](Store::rotate), with [`Error::OwnerFull`](crate::Error::OwnerFull),
@@ -79,7 +83,7 @@ impl<S: SessionData> Store<S> {
         self.sessions.remake(id, Remake { owner: Some(owner), ..Remake::default() })
     }
 
-    /// Gives a session a text to show in a list of devices.
+    /// Gives a session a text to show in a list of devices, of at most 512 bytes.
     ///
     /// # Errors
     /// As [`bind`](Store::bind).
@@ -87,8 +91,9 @@ impl<S: SessionData> Store<S> {
         self.sessions.remake(id, Remake { label: Some(label), ..Remake::default() })
     }
 
-    /// Gives a session timeouts of its own. The lifetime counts from its creation, or from its
-    /// last [`reauthenticated`](Store::reauthenticated).
+    /// Gives a session timeouts of its own. The lifetime counts from when the user last proved who
+    /// he is: the session's creation, a [`login`](Store::login) or [`bind`](Store::bind), or
+    /// [`reauthenticated`](Store::reauthenticated).
     ///
     /// # Errors
     /// As [`bind`](Store::bind).
@@ -151,8 +156,7 @@ impl<S: SessionData> Store<S> {
     }
 
     /// Ends every session that exists when this is called, and perhaps some that are created
-    /// meanwhile. Returns how many. Takes one shard lock
-    /// at a time.
+    /// meanwhile. Returns how many. Takes one shard lock at a time.
     ///
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).

@@ -29,9 +29,11 @@ use crate::version::Version;
 /// even for that.
 ///
 /// Closures given to [`read`](Store::read) and [`peek`](Store::peek) may use the store freely.
-/// That of [`update`](Store::update) runs under its session's shard lock: inside it only lookups
-/// are allowed, everything else panics with a clear message. Closures must not block. A panic in
-/// one leaves the session as it was and the store usable.
+/// That of [`update`](Store::update) runs under its session's shard lock: inside it, lookups
+/// (`read`, `peek`, `get`, `find`, `owner`, `info`, `touch`, `sessions`) are allowed, but no write
+/// and no other call that locks (`stats`, `owner_sessions`, `watch`, `expire_due`, ...), of this or
+/// of any other store of this crate: it panics with a clear message. Closures must not block. A
+/// panic in one leaves the session as it was and the store usable.
 ///
 /// Dropping the last handle ends the store's threads and resolves every
 /// [`Watch`](crate::Watch).
@@ -101,11 +103,12 @@ impl<S: SessionData> Store<S> {
         Builder::new()
     }
 
-    /// Creates an anonymous session and returns its token: the only place, with
-    /// [`rotate`](Store::rotate) and [`renew`](Store::renew), where a token is made. An id is never
-    /// taken from outside, and an existing session is never overwritten.
+    /// Creates an anonymous session and returns its token. Tokens are made here, and where a
+    /// session gets another one: [`login`](Store::login), [`rotate`](Store::rotate),
+    /// [`renew`](Store::renew). An id is never taken from outside, and an existing session is never
+    /// overwritten.
     ///
-    /// Costs about a microsecond, half of it for the operating system's random bytes.
+    /// Costs about 2 microseconds, half of one for the operating system's random bytes.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::TooLarge`], [`Error::Encode`], [`Error::Random`],
@@ -135,7 +138,7 @@ impl<S: SessionData> Store<S> {
     }
 
     /// Shows a session's data to a closure, in its archived form and without copying it. Counts as
-    /// activity.
+    /// activity, which is noted as [`touch`](Store::touch) says.
     ///
     /// Takes no lock and never waits. While the closure runs, memory that other threads retire is
     /// kept, so it should be short.
@@ -164,9 +167,11 @@ impl<S: SessionData> Store<S> {
         Ok(f(view::<S>(record.data())))
     }
 
-    /// A copy of a session that may be kept, and held over an `.await`. Counts as activity.
+    /// A copy of a session that may be kept, and held over an `.await`. Counts as activity, which
+    /// is noted as [`touch`](Store::touch) says.
     ///
-    /// Costs an allocation and a copy more than [`read`](Store::read).
+    /// It tells the session's owner, too ([`Session::owner`]). Costs an allocation and a copy more
+    /// than [`read`](Store::read).
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more.
@@ -190,7 +195,8 @@ impl<S: SessionData> Store<S> {
     /// [`Error::Forked`]. The session is then as it was.
     ///
     /// # Panics
-    /// If called, like any other write, inside the closure of an update.
+    /// If called inside the closure of an update, of this or of any other store of this crate, like
+    /// any write and any call that locks (`stats`, `owner_sessions`, `watch`, ...).
     pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut S) -> R) -> Result<R> {
         self.try_update(id, |data| Ok(f(data)))
     }
@@ -300,9 +306,11 @@ impl<S: SessionData> Store<S> {
 
     /// Tells the store that a session is in use, without reading or writing data.
     ///
-    /// Stored at most once per touch granularity: a 64th of the idle timeout or of the lifetime,
-    /// whichever is shorter, but at least 1 second and at most 1 hour. So a session may expire
-    /// early by as much, never late.
+    /// Activity, this as well as that of lookups, is noted at most once per *touch granularity*: a
+    /// 64th of the idle timeout or of the lifetime, whichever is shorter, but at least 1 second (or
+    /// an eighth, for timeouts of less than 8 seconds) and at most 1 hour. So an idle session may
+    /// expire as much early, never late: with 30 minutes, one that was seen at 12:00:00 and again
+    /// at 12:00:20 is gone at 12:30:00.
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more: a touch never revives one.

@@ -139,6 +139,11 @@ impl<S: SessionData> Store<S> {
 
     /// A future that resolves to the reason when the session ends.
     ///
+    /// It follows the session through [`renew`](Store::renew). A new token by
+    /// [`rotate`](Store::rotate) or [`login`](Store::login) ends it with [`Reason::Rotated`]: that
+    /// is no logout, whoever has the new token goes on. When the store is dropped it resolves to
+    /// [`Reason::Revoked`].
+    ///
     /// For an id that has ended it resolves at once, for one that the store does not know (any
     /// more) to [`Reason::Expired`].
     ///
