@@ -19,14 +19,19 @@ use word::Word;
 
 /// A point in time, in units of [`TICK`] since the clock's start.
 ///
-/// 32 bits of 50 ms reach 6.8 years of uptime. Then the clock stands still at [`Tick::LAST`] and
-/// every session with a finite deadline counts as expired: time never wraps.
+/// 32 bits of 50 ms reach 5.8 years of uptime, behind a year for the past. Then the clock stands
+/// still at [`Tick::LAST`] and every session with a finite deadline counts as expired: time never
+/// wraps.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Tick(pub(crate) u32);
 
 /// The length of a tick.
 pub(crate) const TICK: Duration = Duration::from_nanos(TICK_NANOS);
 const TICK_NANOS: u64 = 50_000_000;
+
+/// What a clock shows when it starts: a year, so that there is a past for the sessions of an
+/// earlier process. Those that are older count as that old.
+const ORIGIN_NANOS: u64 = 365 * 24 * 60 * 60 * 1_000_000_000;
 
 impl Tick {
     /// A deadline that never comes.
@@ -81,6 +86,11 @@ impl Nanos {
 ///
 /// It belongs to the process that made it: after a fork the child needs one of its own.
 ///
+/// A test that lets a session be seen now and then has to mind that this is noted only once per
+/// touch granularity ([`Store::touch`](crate::Store::touch)). Lookups heed the clock at once;
+/// events and numbers of what expired come with the expiry thread, or with
+/// [`Store::expire_due`](crate::Store::expire_due).
+///
 /// # Examples
 /// ```
 /// use std::time::Duration;
@@ -111,8 +121,8 @@ impl ManualClock {
     pub fn new() -> ManualClock {
         ManualClock {
             shared: Arc::new(Manual {
-                nanos: AtomicU64::new(0),
-                tick: Word::new(Tick::FIRST.present()),
+                nanos: AtomicU64::new(ORIGIN_NANOS),
+                tick: Word::new(Tick::at(Nanos(ORIGIN_NANOS)).present()),
             }),
         }
     }
@@ -145,7 +155,7 @@ impl ManualClock {
 
     /// What the clock shows.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.shared.nanos.load(Ordering::Acquire))
+        Duration::from_nanos(self.shared.nanos.load(Ordering::Acquire).saturating_sub(ORIGIN_NANOS))
     }
 }
 
@@ -219,10 +229,17 @@ impl Clock {
                 now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
             }
             Source::Manual(_) => SystemTime::UNIX_EPOCH
-                .checked_add(Duration::from_nanos(at.0))
+                .checked_add(Duration::from_nanos(at.0.saturating_sub(ORIGIN_NANOS)))
                 .unwrap_or(SystemTime::UNIX_EPOCH),
         }
     }
+}
+
+/// The wall-clock time, for what other processes have to understand: the expiry of a cookie.
+#[cfg(feature = "cookie")]
+#[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Keeps the word of the system's clock.
@@ -253,7 +270,7 @@ impl Ticker {
         if let Some(ticker) = shared.upgrade().filter(|old| old.generation == generation) {
             return Ok(ticker);
         }
-        let word = Word::new(Tick::FIRST.present());
+        let word = Word::new(Tick::at(Nanos(ORIGIN_NANOS)).present());
         let ticker = Arc::new(Ticker { generation, word, stop: Mutex::new(None) });
         ticker.publish();
         let weak = Arc::downgrade(&ticker);
@@ -285,7 +302,7 @@ impl Ticker {
 fn system_now() -> Nanos {
     static START: OnceLock<u64> = OnceLock::new();
     let now = boot_nanos();
-    Nanos(now.saturating_sub(*START.get_or_init(|| now)))
+    Nanos(now.saturating_sub(*START.get_or_init(|| now)).saturating_add(ORIGIN_NANOS))
 }
 
 impl Drop for Ticker {

@@ -12,7 +12,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 /// Anything that a [`Store`](crate::Store) can hold: implemented for every type that derives rkyv's
-/// three traits and needs no shared pointers.
+/// three traits, [`rkyv::Archive`], [`rkyv::Serialize`] and [`rkyv::Deserialize`], and needs no
+/// shared pointers. The derives take `rkyv = "0.8"` among the dependencies of your own crate.
 ///
 /// The bounds are those of rkyv's low-level API, so a type with an `Rc`, `Arc` or `Weak` inside
 /// does not compile: validating shared pointers is where rkyv's advisories of 2026 are.
@@ -22,20 +23,51 @@ use crate::error::{Error, Result};
 /// which whoever chooses the keys can attack.
 ///
 /// # Examples
+/// Writers have the type itself. Readers have its archived twin, with the same fields: numbers by
+/// `to_native`, texts by `as_str`, options by `as_ref`, enums under the name with `Archived` before
+/// it.
 /// ```
 /// use cloakroom::Store;
+/// use rkyv::{Archive, Deserialize, Serialize};
 ///
-/// #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+/// #[derive(Archive, Serialize, Deserialize)]
 /// struct Cart {
-///     user: String,
 ///     items: Vec<u32>,
+///     total_cents: u64,
+///     coupon: Option<String>,
+///     shipping: Shipping,
+/// }
+///
+/// #[derive(Archive, Serialize, Deserialize)]
+/// enum Shipping {
+///     PickUp,
+///     Parcel { city: String },
 /// }
 ///
 /// let store: Store<Cart> = Store::builder().in_memory()?;
-/// let id = store.create(Cart { user: "alice".into(), items: vec![7] })?.id();
-/// store.update(id, |cart| cart.items.push(11))?;
-/// let count = store.read(id, |cart| cart.items.len())?;
-/// assert_eq!(count, 2);
+/// let shipping = Shipping::Parcel { city: "Paris".into() };
+/// let cart = Cart { items: vec![7], total_cents: 1990, coupon: None, shipping };
+/// let id = store.create(cart)?.id();
+/// store.update(id, |cart| {
+///     cart.items.push(11);
+///     cart.coupon = Some("SUMMER".into());
+/// })?;
+///
+/// let city = store.read(id, |cart| {
+///     assert_eq!(cart.items.len(), 2);
+///     assert_eq!(cart.items[1].to_native(), 11);
+///     assert_eq!(cart.total_cents.to_native(), 1990);
+///     assert_eq!(cart.coupon.as_ref().map(|coupon| coupon.as_str()), Some("SUMMER"));
+///     match &cart.shipping {
+///         ArchivedShipping::PickUp => None,
+///         ArchivedShipping::Parcel { city } => Some(city.as_str().to_owned()),
+///     }
+/// })?;
+/// assert_eq!(city.as_deref(), Some("Paris"));
+///
+/// // A copy may be kept; its data can also be had as the type itself.
+/// let cart: Cart = store.get(id)?.to_data()?;
+/// assert_eq!(cart.items, [7, 11]);
 /// # Ok::<(), cloakroom::Error>(())
 /// ```
 ///
@@ -47,6 +79,13 @@ use crate::error::{Error, Result};
 /// }
 /// let store: cloakroom::Store<Shared> = cloakroom::Store::builder().in_memory().unwrap();
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "a session cannot hold `{Self}`",
+    label = "not data for a session",
+    note = "session data derives `rkyv::Archive`, `rkyv::Serialize` and `rkyv::Deserialize`, with \
+            `rkyv = \"0.8\"` among your dependencies; so does every type inside it",
+    note = "no `Rc`, `Arc` or `Weak` may be inside it"
+)]
 pub trait SessionData:
     Sized
     + Archive<
@@ -59,6 +98,8 @@ pub trait SessionData:
 {
 }
 
+// The compiler then names what is missing by the note above, not one bound of rkyv's after another.
+#[diagnostic::do_not_recommend]
 impl<S> SessionData for S where
     S: Archive<
             Archived: Deserialize<S, LowDeserializer<rancor::Error>>

@@ -7,8 +7,10 @@ use crate::version::Version;
 /// The crate's result type.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a session ended. Remembered for two minutes by default, then forgotten.
+/// Why a session ended. Remembered for at least two minutes by default, then forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Reason {
     /// The user logged out.
     LoggedOut,
@@ -28,6 +30,17 @@ impl Reason {
     /// All reasons, in the order in which [`Stats`](crate::Stats) counts them.
     pub const ALL: [Reason; 5] =
         [Reason::LoggedOut, Reason::Expired, Reason::Rotated, Reason::Revoked, Reason::Evicted];
+
+    /// What an application's end of a session is: it cannot tell of an expiry, a rotation or an
+    /// eviction that did not happen.
+    pub(crate) fn by_caller(self) -> Reason {
+        match self {
+            Reason::LoggedOut => Reason::LoggedOut,
+            Reason::Expired | Reason::Rotated | Reason::Revoked | Reason::Evicted => {
+                Reason::Revoked
+            }
+        }
+    }
 
     pub(crate) fn code(self) -> u8 {
         self as u8
@@ -187,9 +200,11 @@ impl fmt::Display for Error {
                 f.write_str("the session belongs to another owner: end it and create a new one")
             }
             Error::InvalidText { what, bytes: 0, .. } => write!(f, "the {what} is empty"),
-            Error::InvalidText { what, bytes, bytes_max } => {
-                write!(f, "the {what} has {bytes} bytes, more than the {bytes_max} allowed")
-            }
+            Error::InvalidText { what, bytes, bytes_max } => write!(
+                f,
+                "the {what} has {bytes} bytes, more than the {bytes_max} allowed{}",
+                if *what == "label" { ": shorten it" } else { "" }
+            ),
             Error::Option { option, problem } => write!(f, "option `{option}`: {problem}"),
             Error::Encode(problem) => write!(f, "session data cannot be stored: {problem}"),
             Error::Malformed(malformed) => malformed.fmt(f),
@@ -248,3 +263,19 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+#[cfg(all(test, feature = "serde"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_and_a_version_are_plain_values_to_serde() {
+        for reason in Reason::ALL {
+            let json = serde_json::to_string(&reason).unwrap();
+            assert_eq!(serde_json::from_str::<Reason>(&json).unwrap(), reason);
+        }
+        assert_eq!(serde_json::to_string(&Reason::LoggedOut).unwrap(), "\"logged_out\"");
+        assert_eq!(serde_json::to_string(&Version(7)).unwrap(), "7");
+        assert_eq!(serde_json::from_str::<Version>("7").unwrap(), Version(7));
+    }
+}

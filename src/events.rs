@@ -26,8 +26,16 @@ pub enum Event<S> {
     Created {
         /// Its id.
         id: SessionId,
-        /// Its owner, if it was created with one.
+        /// Its owner, if it was created with one: then this is a login, too.
         owner: Option<String>,
+    },
+    /// A user logged in on a session that was there already, by [`login`](crate::Store::login) or
+    /// [`bind`](crate::Store::bind). At a login it follows the [`Event::Rotated`].
+    LoggedIn {
+        /// The session's id, at a login the new one.
+        id: SessionId,
+        /// Whose it is from now on.
+        owner: String,
     },
     /// A session goes on under another id.
     Rotated {
@@ -36,7 +44,7 @@ pub enum Event<S> {
         /// The id from now on.
         new: SessionId,
         /// True for [`renew`](crate::Store::renew), where the old id is good for the grace time;
-        /// false for [`rotate`](crate::Store::rotate).
+        /// false for [`rotate`](crate::Store::rotate) and [`login`](crate::Store::login).
         renewed: bool,
     },
     /// A session ended; for an expired one the reason is [`Reason::Expired`]. Told exactly once per
@@ -63,6 +71,7 @@ pub enum Event<S> {
 #[derive(Clone)]
 pub(crate) enum RawEvent {
     Created { id: SessionId, owner: Option<String> },
+    LoggedIn { id: SessionId, owner: String },
     Rotated { old: SessionId, new: SessionId, renewed: bool },
     Ended { reason: Reason, record: OwnedRecord },
     Suspicious { id: SessionId, successor: SessionId },
@@ -72,6 +81,7 @@ impl RawEvent {
     fn typed<S: crate::SessionData>(self) -> Event<S> {
         match self {
             RawEvent::Created { id, owner } => Event::Created { id, owner },
+            RawEvent::LoggedIn { id, owner } => Event::LoggedIn { id, owner },
             RawEvent::Rotated { old, new, renewed } => Event::Rotated { old, new, renewed },
             RawEvent::Ended { reason, record } => {
                 Event::Ended { id: record.record().id(), reason, session: Session::new(record) }

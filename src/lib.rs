@@ -1,8 +1,8 @@
 //! An embedded session store: it keeps the sessions of a server in the server's own process.
 //!
 //! You hand your coat in and get a token; you show the token and get your coat. A lookup takes no
-//! lock and costs nanoseconds; sessions expire by themselves, exact to a tick; a logout stays a
-//! logout.
+//! lock and costs nanoseconds; sessions expire by themselves, exact to 100 ms and never late; a
+//! logout stays a logout.
 //!
 //! ```
 //! use std::time::Duration;
@@ -16,7 +16,7 @@
 //! // The first write of a visitor makes a session. Send `token.expose()` as a cookie.
 //! let token = store.create(Attributes::from([("cart", 1.into())]))?;
 //!
-//! // A request came with the cookie: look the session up, without a lock and without a copy.
+//! // A request came with the cookie: look the session up, and read it without a lock or a copy.
 //! let id = store.find(&token.expose())?;
 //! let cart = store.read(id, |s| s.get_i64("cart"))?;
 //! assert_eq!(cart, Some(1));
@@ -26,7 +26,8 @@
 //!
 //! // The visitor logs in: another token, so that nobody can have planted it; the old one is dead.
 //! let token = store.login(id, "alice", "Firefox on Linux")?;
-//! assert_eq!(store.get(token.id())?.get_i64("cart"), Some(2));
+//! let session = store.get(token.id())?;
+//! assert_eq!((session.owner(), session.get_i64("cart")), (Some("alice"), Some(2)));
 //!
 //! store.end(token.id(), Reason::LoggedOut)?;
 //! assert_eq!(store.touch(token.id()), Err(Missing::Ended(Reason::LoggedOut)));
@@ -36,7 +37,8 @@
 //! # Tokens and ids
 //! A [`Token`] is the secret that the client holds: 256 bits from the operating system. The store
 //! and everything that it prints know only its digest, the [`SessionId`], with which nobody can
-//! open a session. [`Store::find`] leads from one to the other.
+//! open a session. [`Store::find`] leads from the text of a token to the id of its session, if
+//! there is one.
 //!
 //! # Data
 //! [`Attributes`] is the hash-like session of the web frameworks. Any other type that derives
@@ -46,8 +48,10 @@
 //! # Reading and writing
 //! | call | sees | locks | counts as activity |
 //! |---|---|---|---|
+//! | [`find`](Store::find) | whether there is a session, by its token | nothing | no |
+//! | [`owner`](Store::owner) | who is logged in | nothing | no |
 //! | [`read`](Store::read) | a view, for the length of a closure | nothing | yes |
-//! | [`get`](Store::get) | a copy that may be kept, also over an `.await` | nothing | yes |
+//! | [`get`](Store::get) | a copy with its owner, to keep, also over an `.await` | nothing | yes |
 //! | [`peek`](Store::peek), [`info`](Store::info) | the same, or what is not data | nothing | no |
 //! | [`touch`](Store::touch) | nothing | nothing | yes |
 //! | [`update`](Store::update) | the newest data, to change it | its shard, all the while | yes |
@@ -59,14 +63,16 @@
 //! # Lifetime
 //! A session expires at the earlier of *last seen + idle timeout* and *authenticated + lifetime*,
 //! by a clock that counts suspend. Every lookup checks that itself, so an expired session is never
-//! returned, however late the expiry thread is. Times are exact to one tick of 100 ms, on the early
-//! side. [`ManualClock`] moves time in tests.
+//! returned, however late the expiry thread is. Deadlines are exact to 100 ms and never late. When
+//! a session was last seen is noted once per touch granularity (a 64th of the shorter timeout, at
+//! least 1 s and at most 1 h: [`touch`](Store::touch)), so an idle session may expire as much
+//! early. [`ManualClock`] moves time in tests.
 //!
 //! # Ends
 //! [`end`](Store::end), [`end_owner`](Store::end_owner) (log out everywhere else),
 //! [`rotate`](Store::rotate), expiry: when the call returns no thread can read, write or revive the
-//! session, not even one that began before. For two minutes the store remembers the [`Reason`].
-//! [`watch`](Store::watch) is a future for sockets that have to close then;
+//! session, not even one that began before. For at least two minutes the store remembers the
+//! [`Reason`]. [`watch`](Store::watch) is a future for sockets that have to close then;
 //! [`events`](Store::events) tells everything.
 //!
 //! # Limits
@@ -81,7 +87,7 @@
 //! # Features
 //! | feature | default | gives | costs |
 //! |---|---|---|---|
-//! | `serde` | off | serde's traits for [`SessionId`], [`Attributes`], [`Value`] | serde |
+//! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 
 mod activity;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::budget::{Bounds, Cost};
 use crate::clock::ManualClock;
 use crate::error::{Error, Result};
+use crate::keep::Keep;
 use crate::memory::Memory;
 use crate::record::DATA_BYTES_MAX;
 use crate::timeouts::Timeouts;
@@ -55,6 +56,7 @@ pub(crate) struct Options {
     pub(crate) memory: Memory,
     pub(crate) clock: Option<ManualClock>,
     pub(crate) expiry_thread: bool,
+    pub(crate) keep: Keep,
 }
 
 /// Bounds of the number of shards.
@@ -62,6 +64,9 @@ const SHARD_COUNT: std::ops::RangeInclusive<usize> = 2..=65_536;
 /// Sessions per shard above which the default number of shards goes up: an array of this size is
 /// copied in well under a millisecond.
 const SESSIONS_PER_SHARD: usize = 8 * 1024;
+/// What an anonymous record takes at most, beside its data and an eighth of it (the pool's
+/// steps): header, trailer, label, its part of the table.
+const RECORD_BYTES_MORE: u64 = 1024;
 /// The longest grace time: OWASP's "safety interval" is seconds, not minutes.
 const GRACE_MAX: Duration = Duration::from_secs(60);
 
@@ -133,6 +138,7 @@ impl<S> Builder<S> {
                 memory: Memory::HugePages,
                 clock: None,
                 expiry_thread: true,
+                keep: Keep::default(),
             },
             anonymous_idle: None,
             data: PhantomData,
@@ -141,8 +147,13 @@ impl<S> Builder<S> {
 
     /// How long a session lives without being seen. Default 30 minutes.
     ///
-    /// Zero or less than a tick (100 ms): sessions expire at once. `Duration::MAX`: never. OWASP
-    /// names 15 to 30 minutes for low-risk applications, 2 to 5 for high-value ones.
+    /// A session expires when so much time has passed since it was last noted as seen: never
+    /// later, and at most 100 ms earlier. That it was seen is noted once per touch granularity, by
+    /// default every 28 seconds ([`touch`](crate::Store::touch)), so that it may expire as much
+    /// earlier.
+    ///
+    /// Zero: sessions expire at once, and those of less than 100 ms may. `Duration::MAX`: never.
+    /// OWASP names 15 to 30 minutes for low-risk applications, 2 to 5 for high-value ones.
     pub fn idle_timeout(mut self, timeout: Duration) -> Builder<S> {
         self.options.authenticated.idle = timeout;
         self
@@ -157,8 +168,10 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How long a session lives at most, however active it is, from its creation or
-    /// [`reauthenticated`](crate::Store::reauthenticated) on. Default 12 hours.
+    /// How long a session lives at most, however active it is, from the moment on at which its
+    /// user last proved who he is: its creation, a [`login`](crate::Store::login) or
+    /// [`bind`](crate::Store::bind), [`reauthenticated`](crate::Store::reauthenticated). Default 12
+    /// hours. Exact to 100 ms, and never longer.
     pub fn lifetime(mut self, lifetime: Duration) -> Builder<S> {
         self.options.authenticated.lifetime = lifetime;
         self.options.anonymous.lifetime = lifetime;
@@ -188,10 +201,13 @@ impl<S> Builder<S> {
         self
     }
 
-    /// How long, and for how many sessions, the store remembers why a session ended. Default 2
-    /// minutes and 262,144 sessions; beyond that the oldest are forgotten first, never the newest
-    /// so many, and at the latest by the next round of the expiry. Each costs about 80 bytes. Zero
-    /// of either: none is remembered, and an ended session is `Unknown` at once.
+    /// How long at least, and for how many sessions, the store remembers why a session ended.
+    /// Default 2 minutes and 262,144 sessions; beyond that number the oldest are forgotten first,
+    /// never the newest so many. Each costs about 80 bytes. Zero of either: none is remembered, and
+    /// an ended session is `Unknown` at once.
+    ///
+    /// When the time is over it takes the next tidying to forget them, by the expiry thread or by
+    /// [`expire_due`](crate::Store::expire_due).
     pub fn remember_ended(mut self, time: Duration, sessions_max: usize) -> Builder<S> {
         self.options.remember = time;
         self.options.remember_max = sessions_max;
@@ -219,7 +235,9 @@ impl<S> Builder<S> {
     }
 
     /// The part of [`sessions_max`](Builder::sessions_max) and [`bytes_max`](Builder::bytes_max)
-    /// that anonymous sessions may take, in hundredths. Default 25, at most 100.
+    /// that anonymous sessions may take, in hundredths. Default 25, at most 100. Unless it is 0,
+    /// it has room for at least one session and one of the largest records, however small the
+    /// limits are.
     ///
     /// A flood of anonymous sessions then leaves three quarters to those who log in.
     pub fn anonymous_share(mut self, percent: u8) -> Builder<S> {
@@ -278,6 +296,7 @@ impl<S> Builder<S> {
     /// Checks all options.
     pub(crate) fn validated(mut self) -> Result<Options> {
         let refuse = |option, problem: String| Err(Error::Option { option, problem });
+        self.options.keep.validate()?;
         let options = &mut self.options;
         options.anonymous.idle =
             self.anonymous_idle.unwrap_or(minutes(10).min(options.authenticated.idle));
@@ -337,13 +356,24 @@ impl Options {
     }
 
     pub(crate) fn bounds(&self) -> Bounds {
-        let share = |max: u64| match max {
-            u64::MAX => u64::MAX,
-            max => (u128::from(max) * u128::from(self.anonymous_share_percent) / 100) as u64,
+        let share = |max: u64, least: u64| match (max, self.anonymous_share_percent) {
+            (u64::MAX, _) => u64::MAX,
+            (_, 0) => 0,
+            (max, percent) => {
+                let share = (u128::from(max) * u128::from(percent) / 100) as u64;
+                share.max(least).min(max)
+            }
         };
+        // Where a share rounded to nothing would refuse every visitor, one has room: with the
+        // largest record, which takes at most so much.
+        let data = self.record_bytes_max as u64;
+        let record = data + data / 8 + RECORD_BYTES_MORE;
         Bounds {
             all: Cost { sessions: self.sessions_max, bytes: self.bytes_max },
-            anonymous: Cost { sessions: share(self.sessions_max), bytes: share(self.bytes_max) },
+            anonymous: Cost {
+                sessions: share(self.sessions_max, 1),
+                bytes: share(self.bytes_max, record),
+            },
         }
     }
 }

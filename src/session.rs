@@ -119,16 +119,17 @@ pub struct Info {
     pub owner: Option<String>,
     /// The label given by the application, such as the device's name.
     pub label: Option<String>,
-    /// When it was created, by the wall clock, to within two ticks (100 ms).
+    /// When it was created, by the wall clock, to within 100 ms.
     pub created: SystemTime,
-    /// When the user last proved who he is: at creation or
-    /// [`Store::reauthenticated`](crate::Store::reauthenticated).
+    /// When the user last proved who he is: at the session's creation, a
+    /// [`login`](crate::Store::login) or [`bind`](crate::Store::bind), or
+    /// [`reauthenticated`](crate::Store::reauthenticated).
     pub authenticated: SystemTime,
-    /// When it was last seen, to within the touch granularity.
+    /// When it was last seen, to within the [touch granularity](crate::Store::touch).
     pub last_seen: SystemTime,
     /// When it expires if it is not seen again; None for never.
     pub expires: Option<SystemTime>,
-    /// How long ago it was last seen, to within the touch granularity.
+    /// How long ago it was last seen, to within the [touch granularity](crate::Store::touch).
     pub idle: Duration,
     /// How long ago it was created.
     pub age: Duration,

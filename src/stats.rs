@@ -11,7 +11,8 @@ use crate::error::Reason;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Live sessions, with those that expired within the last two ticks (100 ms).
+    /// Live sessions, with those that have expired and are not yet tidied up: with the expiry
+    /// thread, the last 100 ms or so.
     pub live: u64,
     /// Live sessions without an owner.
     pub anonymous: u64,

@@ -8,12 +8,16 @@ use crate::life::Life;
 use crate::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::sync::{Mutex, lock};
 
-/// The shortest time between two touches of one session that are both stored.
-pub(crate) const TOUCH_GRANULARITY_MIN: Duration = Duration::from_secs(1);
+/// The shortest time between two touches of one session that are both stored, if its timeouts are
+/// not short.
+const TOUCH_GRANULARITY_MIN: Duration = Duration::from_secs(1);
 /// The longest such time, so that last seen means something also where nobody is ever idle.
 const TOUCH_GRANULARITY_MAX: Duration = Duration::from_secs(60 * 60);
 /// Sessions are touched at most this many times per idle timeout, or lifetime.
 const TOUCHES_PER_TIMEOUT: u32 = 64;
+/// The same for short timeouts: a session that is in use all the time must not expire for touches
+/// that are not stored.
+const TOUCHES_PER_SHORT_TIMEOUT: u32 = 8;
 
 /// The timeouts of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,10 +33,12 @@ impl Timeouts {
     }
 
     /// How many ticks a touch has to be later than the last one to be stored.
-    fn granularity_ticks(self) -> u32 {
+    pub(crate) fn granularity_ticks(self) -> u32 {
         let shorter = self.idle.min(self.lifetime);
         let granularity = (shorter / TOUCHES_PER_TIMEOUT)
             .clamp(TOUCH_GRANULARITY_MIN, TOUCH_GRANULARITY_MAX)
+            .min(shorter / TOUCHES_PER_SHORT_TIMEOUT)
+            .max(TICK)
             .min(shorter);
         u32::try_from(granularity.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX)
     }
@@ -51,16 +57,15 @@ impl TimeoutsIndex {
 pub(crate) struct TimeoutsTable {
     /// By index; ticks. Written before the first record with that index is published, so lookups
     /// load it Relaxed.
-    granularity: [AtomicU32; 256],
+    granularity: [AtomicU32; 255],
     entries: [OnceLock<Timeouts>; 255],
     count: Mutex<usize>,
 }
 
 impl TimeoutsTable {
     pub(crate) fn new() -> TimeoutsTable {
-        let smallest = (TOUCH_GRANULARITY_MIN.as_nanos() / TICK.as_nanos()) as u32;
         TimeoutsTable {
-            granularity: std::array::from_fn(|_| AtomicU32::new(smallest)),
+            granularity: std::array::from_fn(|_| AtomicU32::new(0)),
             entries: std::array::from_fn(|_| OnceLock::new()),
             count: Mutex::new(0),
         }
@@ -91,19 +96,10 @@ impl TimeoutsTable {
         self.entries.get(usize::from(index.0)).and_then(OnceLock::get).copied()
     }
 
-    /// How many ticks a touch has to be later than the last one to be stored, for timeouts with
-    /// this number; `explicit` are those that the record itself holds.
-    pub(crate) fn granularity_ticks(
-        &self,
-        index: TimeoutsIndex,
-        explicit: impl FnOnce() -> Option<Timeouts>,
-    ) -> u32 {
-        if index == TimeoutsIndex::EXPLICIT
-            && let Some(timeouts) = explicit()
-        {
-            return timeouts.granularity_ticks();
-        }
-        self.granularity[usize::from(index.0)].load(Relaxed)
+    /// How many ticks a touch has to be later than the last one to be stored. None for
+    /// [`TimeoutsIndex::EXPLICIT`].
+    pub(crate) fn granularity_ticks(&self, index: TimeoutsIndex) -> Option<u32> {
+        self.granularity.get(usize::from(index.0)).map(|ticks| ticks.load(Relaxed))
     }
 
     /// The life of a session seen at `now`, with these timeouts of this number.
@@ -114,7 +110,8 @@ impl TimeoutsTable {
         now: Nanos,
         absolute: Tick,
     ) -> Life {
-        let granularity = self.granularity_ticks(index, || Some(timeouts));
+        let granularity =
+            self.granularity_ticks(index).unwrap_or_else(|| timeouts.granularity_ticks());
         let fresh_until = Tick::at(now).0.saturating_add(granularity);
         Life::new(Tick(fresh_until), Tick::deadline(now, timeouts.idle).min(absolute))
     }
@@ -143,11 +140,22 @@ mod tests {
         }
         assert_eq!(table.index_of(minutes(1, 1)), TimeoutsIndex::EXPLICIT);
         assert_eq!(table.get(TimeoutsIndex::EXPLICIT), None);
-        let ticks = |index, explicit| table.granularity_ticks(index, || explicit);
-        assert_eq!(ticks(TimeoutsIndex(1), Some(minutes(64, 600))), 20);
-        assert_eq!(ticks(TimeoutsIndex(64), None), 20 * 60);
-        assert_eq!(ticks(TimeoutsIndex::EXPLICIT, Some(minutes(64, 600))), 20 * 60);
-        assert_eq!(ticks(TimeoutsIndex::EXPLICIT, Some(minutes(0, 600))), 0);
+        assert_eq!(table.granularity_ticks(TimeoutsIndex::EXPLICIT), None);
+        assert_eq!(table.granularity_ticks(TimeoutsIndex(1)), Some(20));
+        assert_eq!(table.granularity_ticks(TimeoutsIndex(64)), Some(20 * 60));
+    }
+
+    #[test]
+    fn a_touch_is_never_off_by_more_than_an_eighth_of_a_short_timeout() {
+        let ticks = |millis| {
+            let idle = Duration::from_millis(millis);
+            Timeouts { idle, lifetime: Duration::MAX }.granularity_ticks()
+        };
+        let cases = [(0, 0), (49, 0), (50, 1), (400, 1), (1000, 2), (4000, 10), (8000, 20)];
+        for (millis, expected) in cases {
+            assert_eq!(ticks(millis), expected, "{millis} ms");
+        }
+        assert_eq!((ticks(60_000), ticks(128_000)), (20, 40));
     }
 
     #[test]
@@ -166,7 +174,9 @@ mod tests {
         assert_eq!(for_ever.fresh_until(), deadline(3600), "touched every hour at least");
         assert!(for_ever.is_live(Tick::LAST));
         let short = Timeouts { idle: Duration::from_millis(300), lifetime: Duration::MAX };
-        assert_eq!(life(short).fresh_until(), life(short).deadline(), "never fresh when dead");
-        assert_eq!(life(short).last_seen(6), Tick::at(now));
+        assert_eq!(life(short).fresh_until(), Tick(Tick::at(now).0 + 1), "seen again at once");
+        assert_eq!(life(short).last_seen(1), Tick::at(now));
+        let none = Timeouts { idle: Duration::ZERO, lifetime: Duration::MAX };
+        assert_eq!(life(none).fresh_until(), life(none).deadline(), "never fresh when dead");
     }
 }

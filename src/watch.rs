@@ -130,10 +130,12 @@ pub(crate) trait Unwatch: Send + Sync {
 /// [`Store::watch`](crate::Store::watch).
 ///
 /// It follows a session through [`renew`](crate::Store::renew), and resolves at
-/// [`rotate`](crate::Store::rotate) to [`Reason::Rotated`]. It costs one slot of about 150 bytes
-/// while it lives, no channel and no thread, so a server can hold one per open socket. It neither
-/// keeps the session alive nor the store: when the store is dropped it resolves to
-/// [`Reason::Revoked`].
+/// [`rotate`](crate::Store::rotate) and [`login`](crate::Store::login) to [`Reason::Rotated`]; for
+/// an id that the store does not know, at once to [`Reason::Expired`].
+///
+/// It costs one slot of about 150 bytes while it lives, no channel and no thread, so a server can
+/// hold one per open socket. It neither keeps the session alive nor the store: when the store is
+/// dropped it resolves to [`Reason::Revoked`].
 #[must_use = "futures do nothing unless polled"]
 pub struct Watch {
     slot: Arc<WatchSlot>,

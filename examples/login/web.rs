@@ -183,17 +183,17 @@ async fn end_device(
     Form(fields): Fields,
 ) -> Result<Response, Refusal> {
     let device = field(&fields, "device").parse::<SessionId>();
-    let info = device.ok().and_then(|id| store.info(id).ok());
-    let Some(device) = info.filter(|info| info.owner.as_deref() == Some(&user.name)) else {
-        let page = page::message("You have no such device, or it is logged out already.");
-        return Ok((StatusCode::NOT_FOUND, page).into_response());
-    };
-    if device.id == user.id {
+    if device == Ok(user.id) {
         return logout(State(store), user).await;
     }
-    match store.end(device.id, Reason::Revoked) {
-        Ok(()) | Err(Error::Missing(_)) => Ok(Redirect::to("/account").into_response()),
-        Err(error) => Err(error.into()),
+    match device {
+        Ok(id) if store.end_owned(&user.name, id, Reason::Revoked)? => {
+            Ok(Redirect::to("/account").into_response())
+        }
+        _ => {
+            let page = page::message("You have no such device, or it is logged out already.");
+            Ok((StatusCode::NOT_FOUND, page).into_response())
+        }
     }
 }
 

@@ -144,6 +144,7 @@ impl Sessions {
                 return Err(Error::Full(Limit::Memory));
             };
             shard.rewrite(found, fresh);
+            self.tell_login(target, &remake, after);
             shard.tidy(pinned);
             drop(shard);
             after.retired_bytes += found.record.len();
@@ -277,6 +278,7 @@ impl Sessions {
             pair.next().keep_touch(record, found.record, Tick::at(now));
             self.sink(after)(Change::Moved { old, new: record, renewed: renew });
         }
+        self.tell_login(new, remake, after);
         after.retired_bytes += found.record.len();
         pair.old.tidy(pinned);
         pair.next().tidy(pinned);

@@ -36,11 +36,11 @@ impl Sessions {
 
     /// Replaces a session's data by what `write` makes of it, which runs under the lock. Nothing
     /// changes if it fails or panics. Returns the new version.
-    pub(crate) fn write<R>(
+    pub(crate) fn write<R, E: From<Error>>(
         &self,
         id: SessionId,
-        write: impl FnOnce(Record<'_>) -> Result<(Encoded, R)>,
-    ) -> Result<(u32, R)> {
+        write: impl FnOnce(Record<'_>) -> Result<(Encoded, R), E>,
+    ) -> Result<(u32, R), E> {
         self.begin_write()?;
         let pin = self.pin();
         let pinned = pin.pinned();

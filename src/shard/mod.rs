@@ -5,9 +5,10 @@
 
 mod check;
 mod due;
+#[cfg(unix)]
+mod restore;
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use crossbeam::utils::CachePadded;
 
@@ -57,8 +58,10 @@ impl Common {
 
     /// When a session with this life was last seen, to within its touch granularity.
     pub(crate) fn last_seen(&self, record: Record<'_>, life: Life) -> Tick {
-        let explicit = || record.trailer().map(|trailer| trailer.timeouts);
-        life.last_seen(self.timeouts.granularity_ticks(record.timeouts_index(), explicit))
+        let known = self.timeouts.granularity_ticks(record.timeouts_index());
+        life.last_seen(known.unwrap_or_else(|| {
+            record.trailer().map_or(0, |trailer| trailer.timeouts.granularity_ticks())
+        }))
     }
 }
 
@@ -424,6 +427,11 @@ impl<'a> Locked<'a> {
         Ok(self.state.watched.take(id))
     }
 
+    /// Whether the id stands for anything: a session, an alias, one that ended.
+    pub(crate) fn is_taken(&self, pinned: Pinned<'_>, id: SessionId) -> bool {
+        self.state.writer.find(&self.common.table, pinned, id).is_some()
+    }
+
     /// Takes back what [`Locked::insert`] counted for a session that is not new.
     pub(crate) fn uncount_created(&mut self) {
         self.state.tally.created -= 1;
@@ -464,29 +472,6 @@ impl<'a> Locked<'a> {
 
     pub(crate) fn watched(&mut self) -> &mut Watched {
         &mut self.state.watched
-    }
-
-    pub(crate) fn tally(&self) -> Tally {
-        self.state.tally
-    }
-
-    pub(crate) fn ended_count(&self) -> usize {
-        self.state.ended.len()
-    }
-
-    /// Bytes of the shard's array, of its wheel, and of memory that waits for its last reader.
-    pub(crate) fn memory_bytes(&self) -> (usize, usize, usize) {
-        let writer = &self.state.writer;
-        (writer.array_bytes(&self.common.table), self.state.wheel.bytes(), writer.limbo_bytes())
-    }
-
-    /// How long the lock was held at most to grow or shrink the array.
-    pub(crate) fn resize_max(&self) -> Duration {
-        self.state.writer.resize_max()
-    }
-
-    pub(crate) fn wheel_nodes(&self) -> u32 {
-        self.state.wheel.len()
     }
 
     pub(crate) fn reserve(&mut self, entries: usize) -> bool {

@@ -38,7 +38,11 @@ impl<S: SessionData> Store<S> {
     }
 
     /// The login of a visitor who has a session already: gives it an owner and another token, in
-    /// one step. Both timeouts start anew.
+    /// one step. Both timeouts start anew. Without a session, a login is a
+    /// [`create_with`](Store::create_with).
+    ///
+    /// The label is shown in a list of devices. It may have 512 bytes: cut a text that comes from
+    /// outside, such as a `User-Agent`, or whoever sends a longer one cannot log in.
     ///
     /// # Errors
     /// As [`rotate`](Store::rotate), with [`Error::OwnerFull`](crate::Error::OwnerFull),
@@ -79,7 +83,8 @@ impl<S: SessionData> Store<S> {
         self.sessions.remake(id, Remake { owner: Some(owner), ..Remake::default() })
     }
 
-    /// Gives a session a text to show in a list of devices. Counts as activity.
+    /// Gives a session a text to show in a list of devices, of at most 512 bytes. Counts as
+    /// activity.
     ///
     /// # Errors
     /// As [`bind`](Store::bind).
@@ -87,8 +92,9 @@ impl<S: SessionData> Store<S> {
         self.sessions.remake(id, Remake { label: Some(label), ..Remake::default() })
     }
 
-    /// Gives a session timeouts of its own. The lifetime counts from its creation, or from its
-    /// last [`reauthenticated`](Store::reauthenticated). Counts as activity.
+    /// Gives a session timeouts of its own. The lifetime counts from when the user last proved who
+    /// he is: the session's creation, a [`login`](Store::login) or [`bind`](Store::bind), or
+    /// [`reauthenticated`](Store::reauthenticated). Counts as activity.
     ///
     /// # Errors
     /// As [`bind`](Store::bind).
@@ -108,10 +114,14 @@ impl<S: SessionData> Store<S> {
     /// Ends a session. When this returns, every lookup and every write of it is refused with the
     /// reason, from any thread, also one that began before.
     ///
+    /// The reason is [`Reason::LoggedOut`] or [`Reason::Revoked`]. The others tell what the store
+    /// does by itself: they are taken as `Revoked`, here and by every other call that ends
+    /// sessions.
+    ///
     /// # Errors
     /// [`Error::Missing`](crate::Error::Missing) if it has ended already, with the reason.
     pub fn end(&self, id: SessionId, reason: Reason) -> Result<()> {
-        self.sessions.end(id, reason)
+        self.sessions.end(id, reason.by_caller())
     }
 
     /// Ends all sessions of an owner, or all but one: "log out everywhere else". Returns how many.
@@ -134,7 +144,7 @@ impl<S: SessionData> Store<S> {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     pub fn end_owner(&self, owner: &str, except: Except, reason: Reason) -> Result<usize> {
-        self.sessions.end_owner(owner, except.0, reason)
+        self.sessions.end_owner(owner, except.0, reason.by_caller())
     }
 
     /// Ends a session if it belongs to this owner, for a user who ends one of his devices by the id
@@ -143,7 +153,7 @@ impl<S: SessionData> Store<S> {
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).
     pub fn end_owned(&self, owner: &str, id: SessionId, reason: Reason) -> Result<bool> {
-        self.sessions.end_owned(owner, id, reason)
+        self.sessions.end_owned(owner, id, reason.by_caller())
     }
 
     /// Ends every session that exists when this is called, and perhaps some that are created
@@ -152,7 +162,7 @@ impl<S: SessionData> Store<S> {
     /// # Errors
     /// [`Error::Forked`](crate::Error::Forked).
     pub fn end_all(&self, reason: Reason) -> Result<usize> {
-        self.sessions.end_all(reason)
+        self.sessions.end_all(reason.by_caller())
     }
 
     /// The live sessions of an owner, oldest first. Does not count as activity.

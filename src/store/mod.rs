@@ -10,11 +10,11 @@ pub use identity::Except;
 pub use observe::{Cursor, Page};
 
 use crate::attributes::{Attributes, Changes};
-use crate::data::{self, SessionData};
+use crate::data::{self, Encoded, SessionData};
 use crate::error::{Error, Missing, Result};
 use crate::expiry::ExpiryThread;
 use crate::options::{Builder, CreateOptions};
-use crate::record::OwnedRecord;
+use crate::record::{OwnedRecord, Record};
 use crate::session::{Session, view};
 use crate::sessions::Sessions;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -29,9 +29,11 @@ use crate::version::Version;
 /// even for that.
 ///
 /// Closures given to [`read`](Store::read) and [`peek`](Store::peek) may use the store freely.
-/// That of [`update`](Store::update) runs under its session's shard lock: inside it only lookups
-/// are allowed, everything else panics with a clear message. Closures must not block. A panic in
-/// one leaves the session as it was and the store usable.
+/// That of [`update`](Store::update) runs under its session's shard lock: inside it, lookups
+/// (`read`, `peek`, `get`, `find`, `owner`, `info`, `touch`, `sessions`) are allowed, but no write
+/// and no other call that locks (`stats`, `owner_sessions`, `watch`, `expire_due`, ...), of this or
+/// of any other store of this crate: it panics with a clear message. Closures must not block. A
+/// panic in one leaves the session as it was and the store usable.
 ///
 /// Dropping the last handle ends the store's threads and resolves every
 /// [`Watch`](crate::Watch). It waits for the threads a second at most: one that is in a caller's
@@ -102,11 +104,12 @@ impl<S: SessionData> Store<S> {
         Builder::new()
     }
 
-    /// Creates an anonymous session and returns its token: the only place, with
-    /// [`rotate`](Store::rotate) and [`renew`](Store::renew), where a token is made. An id is never
-    /// taken from outside, and an existing session is never overwritten.
+    /// Creates an anonymous session and returns its token. Tokens are made here, and where a
+    /// session gets another one: [`login`](Store::login), [`rotate`](Store::rotate),
+    /// [`renew`](Store::renew). An id is never taken from outside, and an existing session is never
+    /// overwritten.
     ///
-    /// Costs about a microsecond, half of it for the operating system's random bytes.
+    /// Costs about 2 microseconds, half of one for the operating system's random bytes.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::TooLarge`], [`Error::Encode`], [`Error::Random`],
@@ -136,7 +139,7 @@ impl<S: SessionData> Store<S> {
     }
 
     /// Shows a session's data to a closure, in its archived form and without copying it. Counts as
-    /// activity.
+    /// activity, which is noted as [`touch`](Store::touch) says.
     ///
     /// Takes no lock and never waits. While the closure runs, memory that other threads retire is
     /// kept, so it should be short.
@@ -165,9 +168,11 @@ impl<S: SessionData> Store<S> {
         Ok(f(view::<S>(record.data())))
     }
 
-    /// A copy of a session that may be kept, and held over an `.await`. Counts as activity.
+    /// A copy of a session that may be kept, and held over an `.await`. Counts as activity, which
+    /// is noted as [`touch`](Store::touch) says.
     ///
-    /// Costs an allocation and a copy more than [`read`](Store::read).
+    /// It tells the session's owner, too ([`Session::owner`]). Costs an allocation and a copy more
+    /// than [`read`](Store::read).
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more.
@@ -191,25 +196,67 @@ impl<S: SessionData> Store<S> {
     /// [`Error::Forked`]. The session is then as it was.
     ///
     /// # Panics
-    /// If called, like any other write, inside the closure of an update.
+    /// If called inside the closure of an update, of this or of any other store of this crate, like
+    /// any write and any call that locks (`stats`, `owner_sessions`, `watch`, ...).
     pub fn update<R>(&self, id: SessionId, f: impl FnOnce(&mut S) -> R) -> Result<R> {
         self.try_update(id, |data| Ok(f(data)))
     }
 
-    /// As [`update`](Store::update), for closures that may fail: then nothing changes.
+    /// As [`update`](Store::update), for closures that may fail, with any error that can also hold
+    /// the store's: then nothing changes.
     ///
     /// # Errors
     /// As [`update`](Store::update), or the closure's own.
     ///
     /// # Panics
     /// As [`update`](Store::update).
-    pub fn try_update<R>(&self, id: SessionId, f: impl FnOnce(&mut S) -> Result<R>) -> Result<R> {
-        let (_, result) = self.sessions.write(id, |record| {
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, SessionId, Store};
+    ///
+    /// #[derive(Debug)]
+    /// enum OrderError {
+    ///     CartIsFull,
+    ///     Store(cloakroom::Error),
+    /// }
+    ///
+    /// impl From<cloakroom::Error> for OrderError {
+    ///     fn from(error: cloakroom::Error) -> OrderError {
+    ///         OrderError::Store(error)
+    ///     }
+    /// }
+    ///
+    /// fn add_item(store: &Store, id: SessionId) -> Result<i64, OrderError> {
+    ///     store.try_update(id, |s| {
+    ///         let items = s.get_i64("items").unwrap_or(0);
+    ///         if items == 3 {
+    ///             return Err(OrderError::CartIsFull);
+    ///         }
+    ///         s.set("items", items + 1);
+    ///         Ok(items + 1)
+    ///     })
+    /// }
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let id = store.create(Attributes::from([("items", 2.into())]))?.id();
+    /// assert!(matches!(add_item(&store, id), Ok(3)));
+    /// assert!(matches!(add_item(&store, id), Err(OrderError::CartIsFull)));
+    /// store.end(id, cloakroom::Reason::LoggedOut)?;
+    /// assert!(matches!(add_item(&store, id), Err(OrderError::Store(_))));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn try_update<R, E: From<Error>>(
+        &self,
+        id: SessionId,
+        f: impl FnOnce(&mut S) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let written: Result<(u32, R), E> = self.sessions.write(id, |record| {
             let mut data = data::decode::<S>(view::<S>(record.data()))?;
             let result = f(&mut data)?;
             Ok((data::encode(&data)?, result))
-        })?;
-        Ok(result)
+        });
+        written.map(|(_, result)| result)
     }
 
     /// Replaces a session's data, whatever it was. Counts as activity.
@@ -218,8 +265,7 @@ impl<S: SessionData> Store<S> {
     /// As [`update`](Store::update).
     pub fn replace(&self, id: SessionId, data: S) -> Result<Version> {
         let encoded = data::encode(&data)?;
-        let (version, ()) = self.sessions.write(id, |_| Ok((encoded, ())))?;
-        Ok(Version(version))
+        self.write(id, |_| Ok(encoded))
     }
 
     /// Replaces a session's data if nobody wrote it since the version that the caller saw. Counts
@@ -242,18 +288,30 @@ impl<S: SessionData> Store<S> {
     /// ```
     pub fn replace_if(&self, id: SessionId, version: Version, data: S) -> Result<Version> {
         let encoded = data::encode(&data)?;
-        let (version, ()) = self.sessions.write(id, |record| {
+        self.write(id, |record| {
             let current = Version(record.version());
-            if current == version { Ok((encoded, ())) } else { Err(Error::Conflict { current }) }
-        })?;
+            if current == version { Ok(encoded) } else { Err(Error::Conflict { current }) }
+        })
+    }
+
+    /// Replaces a session's data by what `write` makes of its record.
+    fn write(
+        &self,
+        id: SessionId,
+        write: impl FnOnce(Record<'_>) -> Result<Encoded>,
+    ) -> Result<Version> {
+        let with_nothing = |record: Record<'_>| Ok::<_, Error>((write(record)?, ()));
+        let (version, ()) = self.sessions.write(id, with_nothing)?;
         Ok(Version(version))
     }
 
     /// Tells the store that a session is in use, without reading or writing data.
     ///
-    /// Stored at most once per touch granularity: a 64th of the idle timeout or of the lifetime,
-    /// whichever is shorter, but at least 1 second and at most 1 hour. So a session may expire
-    /// early by as much, never late.
+    /// Activity, this as well as that of lookups, is noted at most once per *touch granularity*: a
+    /// 64th of the idle timeout or of the lifetime, whichever is shorter, but at least 1 second (or
+    /// an eighth, for timeouts of less than 8 seconds) and at most 1 hour. So an idle session may
+    /// expire as much early, never late: with 30 minutes, one that was seen at 12:00:00 and again
+    /// at 12:00:20 is gone at 12:30:00.
     ///
     /// # Errors
     /// [`Missing`] if there is no such session, or no more: a touch never revives one.
@@ -294,12 +352,11 @@ impl Store<Attributes> {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     pub fn patch(&self, id: SessionId, base: Version, changes: &Changes) -> Result<Version> {
-        let (version, ()) = self.sessions.write(id, |record| {
+        self.write(id, |record| {
             let current = Version(record.version());
             let mut data = data::decode::<Attributes>(view::<Attributes>(record.data()))?;
             changes.apply(&mut data, current == base).map_err(|_| Error::Conflict { current })?;
-            Ok((data::encode(&data)?, ()))
-        })?;
-        Ok(Version(version))
+            data::encode(&data)
+        })
     }
 }

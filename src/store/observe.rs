@@ -39,30 +39,65 @@ impl<S: SessionData> Store<S> {
         self.sessions.info(id)
     }
 
-    /// The id of the token with this text, as a request presented it. A text that is no token
-    /// counts as a lookup that found nothing; the session itself is not looked up.
+    /// Who is logged in on a session: its owner, or None if it is anonymous. Does not count as
+    /// activity.
+    ///
+    /// Costs a copy of the name; where the data is wanted as well, [`get`](Store::get) gives both.
     ///
     /// # Errors
-    /// [`Missing::Unknown`] for what is not a token.
+    /// [`Missing`] if there is no such session, or no more.
     ///
     /// # Examples
     /// ```
-    /// use cloakroom::{Attributes, Missing, Store};
+    /// use cloakroom::{Attributes, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let visitor = store.create(Attributes::new())?;
+    /// assert_eq!(store.owner(visitor.id())?, None);
+    /// let token = store.login(visitor.id(), "alice", "Firefox on Linux")?;
+    /// assert_eq!(store.owner(token.id())?.as_deref(), Some("alice"));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn owner(&self, id: SessionId) -> Result<Option<String>, Missing> {
+        let pin = self.sessions.pin();
+        let pinned = pin.pinned();
+        let owner = self.sessions.look(pinned, id, false)?.owner();
+        Ok((!owner.is_empty()).then(|| owner.to_owned()))
+    }
+
+    /// Looks up the session of the token with this text, as a request presented it, and returns
+    /// the id by which every other call knows the session. Does not count as activity.
+    ///
+    /// The token of a [renewed](Store::renew) session opens it for the grace time; the id is then
+    /// that of the token, and good for as long.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a text that is no token at all; [`Error::Missing`] if there is no
+    /// such session, or no more.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Error, Missing, Reason, Store};
     ///
     /// let store: Store = Store::builder().in_memory()?;
     /// let cookie_value = store.create(Attributes::new())?.expose();
-    /// assert!(store.find(&cookie_value).and_then(|id| store.read(id, |_| ())).is_ok());
-    /// assert_eq!(store.find("nonsense"), Err(Missing::Unknown));
+    /// let id = store.find(&cookie_value)?;
+    /// store.end(id, Reason::LoggedOut)?;
+    ///
+    /// let ended = store.find(&cookie_value);
+    /// assert!(matches!(ended, Err(Error::Missing(Missing::Ended(Reason::LoggedOut)))));
+    /// assert!(matches!(store.find(&"A".repeat(43)), Err(Error::Missing(Missing::Unknown))));
+    /// assert!(matches!(store.find("nonsense"), Err(Error::Malformed(_))));
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
-    pub fn find(&self, token: &str) -> Result<SessionId, Missing> {
-        match Token::parse(token) {
-            Ok(token) => Ok(token.id()),
-            Err(_) => {
-                self.sessions.pin().pinned().count_miss();
-                Err(Missing::Unknown)
-            }
-        }
+    pub fn find(&self, text: &str) -> Result<SessionId> {
+        let id = Token::parse(text).map(|token| token.id());
+        let pin = self.sessions.pin();
+        let pinned = pin.pinned();
+        // What is no token is a lookup that found nothing, too.
+        let id = id.inspect_err(|_| pinned.count_miss())?;
+        self.sessions.look(pinned, id, false)?;
+        Ok(id)
     }
 
     /// Lists sessions, about `count` at a time, from the beginning (None) or where a page ended.
@@ -103,6 +138,11 @@ impl<S: SessionData> Store<S> {
     }
 
     /// A future that resolves to the reason when the session ends.
+    ///
+    /// It follows the session through [`renew`](Store::renew). A new token by
+    /// [`rotate`](Store::rotate) or [`login`](Store::login) ends it with [`Reason::Rotated`]: that
+    /// is no logout, whoever has the new token goes on. When the store is dropped it resolves to
+    /// [`Reason::Revoked`].
     ///
     /// For an id that has ended it resolves at once, for one that the store does not know (any
     /// more) to [`Reason::Expired`].

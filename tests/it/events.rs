@@ -34,6 +34,7 @@ fn drain(events: &Events<Data>) -> Vec<Event<Data>> {
 fn short(event: &Event<Data>) -> (&'static str, SessionId, String) {
     match event {
         Event::Created { id, owner } => ("created", *id, owner.clone().unwrap_or_default()),
+        Event::LoggedIn { id, owner } => ("logged in", *id, owner.clone()),
         Event::Rotated { old, new, renewed } => ("rotated", *old, format!("{new} {renewed}")),
         Event::Ended { id, reason, session } => {
             assert_eq!(session.id(), *id);
@@ -99,6 +100,38 @@ fn each_kind_comes_once_with_reason_and_last_data() {
         (1..4).map(|n| ("ended", ids[n], format!("Expired {} carol", n + 5))).collect();
     expected.sort();
     assert_eq!(expired, expected);
+}
+
+// A log of logins that misses one way to log in is no log: each of the three tells the owner, at
+// once and under the id that the session has from then on. Nothing else does.
+#[test]
+fn each_login_tells_whose_session_it_is() {
+    let store = store_with(|b| b.sessions_per_owner(2, cloakroom::OwnerLimit::Refuse));
+    let (one, two, three) = (create(&store), create(&store), create(&store));
+    let events = store.events();
+    let fresh = store.create_with(data(1), owned_by("alice")).unwrap().id();
+    let new = store.login(one, "alice", "phone").unwrap().id();
+    store.bind(two, "bob").unwrap();
+    let renewed = store.renew(two).unwrap().id();
+    let again = store.login(two, "bob", "").unwrap().id();
+    let told: Vec<_> = drain(&events).iter().map(short).collect();
+    let expected = [
+        ("created", fresh, "alice".to_owned()),
+        ("rotated", one, format!("{new} false")),
+        ("logged in", new, "alice".to_owned()),
+        ("logged in", two, "bob".to_owned()),
+        ("rotated", two, format!("{renewed} true")),
+        ("rotated", renewed, format!("{again} false")),
+        ("logged in", again, "bob".to_owned()),
+    ];
+    assert_eq!(told, expected);
+    assert!(store.login(three, "alice", "").is_err() && store.bind(three, "alice").is_err());
+    assert!(store.login(new, "bob", "").is_err());
+    store.rotate(new).unwrap();
+    store.set_label(three, "tablet").unwrap();
+    store.reauthenticated(again).unwrap();
+    let told: Vec<_> = drain(&events).iter().map(|event| short(event).0).collect();
+    assert_eq!(told, ["rotated"], "no login");
 }
 
 // A subscriber that does not read must neither grow nor stop the store; what it lost is counted,

@@ -148,7 +148,10 @@ fn owners_and_labels_have_their_bounds() {
     let long = "x".repeat(513);
     let id = create(&store);
     let refused = |result: Result<()>, text: &str| match result {
-        Err(Error::InvalidText { what, bytes_max: 512, .. }) => assert_eq!(what, text),
+        Err(error @ Error::InvalidText { what, bytes_max: 512, .. }) => {
+            assert_eq!(what, text);
+            assert_eq!(error.to_string().ends_with(": shorten it"), what == "label");
+        }
         other => panic!("{text}: {other:?}"),
     };
     for owner in ["", long.as_str()] {
@@ -214,6 +217,19 @@ fn a_closure_that_panics_changes_nothing() {
     });
 }
 
+/// An application's own error.
+#[derive(Debug)]
+enum Own {
+    No,
+    Store(Error),
+}
+
+impl From<Error> for Own {
+    fn from(error: Error) -> Own {
+        Own::Store(error)
+    }
+}
+
 // Errors of a closure, of the base version or of a key must not leave half a change.
 #[test]
 fn a_closure_that_fails_changes_nothing() {
@@ -225,6 +241,14 @@ fn a_closure_that_fails_changes_nothing() {
         Err(Error::Encode("the caller's own".into()))
     });
     assert!(matches!(failed, Err(Error::Encode(text)) if text == "the caller's own"));
+    let failed = store.try_update(id, |s| {
+        s.clear();
+        Err::<(), _>(Own::No)
+    });
+    assert!(matches!(failed, Err(Own::No)));
+    let unknown = SessionId::from(uuid::Uuid::nil());
+    let failed = store.try_update(unknown, |_| Ok::<_, Own>(()));
+    assert!(matches!(failed, Err(Own::Store(Error::Missing(Missing::Unknown)))));
     assert_eq!((count(&store, id), store.info(id).unwrap().version), (0, version));
     let base = store.get(id).unwrap().to_data().unwrap();
     let wanted = Attributes::from([("other", 1.into()), ("count", 7.into())]);
@@ -255,7 +279,8 @@ fn inside_update(name: &'static str, inside: Inside) -> Option<String> {
 }
 
 // A write inside the closure of an update waits for a lock that its own thread holds: for ever,
-// if it is not refused. Each write is tried, of the same session and of another.
+// if it is not refused. Each write is tried, of the same session and of another, with what else
+// takes a lock, of this store and of another.
 #[test]
 fn writes_inside_an_update_panic_clearly() {
     let writes: [(&str, Inside); 14] = [
@@ -276,16 +301,27 @@ fn writes_inside_an_update_panic_clearly() {
         ("end_all", |s, _| drop(s.end_all(Reason::Revoked))),
         ("reserve", |s, _| drop(s.reserve(10, 100))),
     ];
-    for (name, write) in writes {
+    let locks: [(&str, Inside); 4] = [
+        ("stats", |s, _| assert_eq!(s.stats().live, 1)),
+        ("owner_sessions", |s, _| drop(s.owner_sessions("alice"))),
+        ("watch", |s, id| drop(s.watch(id))),
+        ("a write of another store", |_, _| {
+            create(&store_with(|b| b.shards(2)));
+        }),
+    ];
+    for (name, write) in writes.into_iter().chain(locks) {
         let text = inside_update(name, write).unwrap_or_else(|| panic!("{name} did not panic"));
         assert!(text.contains("inside the closure of `update`"), "{name}: {text}");
+        assert!(text.contains("owner_sessions") && text.contains("any other store"), "{text}");
     }
 }
 
 // Lookups are allowed there, and see the session as it was.
 #[test]
 fn lookups_inside_an_update_work() {
-    let lookups: [(&str, Inside); 8] = [
+    let lookups: [(&str, Inside); 10] = [
+        ("find", |s, _| assert!(s.find("nonsense").is_err())),
+        ("owner", |s, id| assert_eq!(s.owner(id).unwrap().as_deref(), Some("alice"))),
         ("read", |s, id| s.read(id, |_| ()).unwrap()),
         ("peek", |s, id| s.peek(id, |_| ()).unwrap()),
         ("get", |s, id| drop(s.get(id).unwrap())),

@@ -304,16 +304,46 @@ fn last_seen_never_goes_back() {
 // A touch is stored once per granularity: early by that much at most, and never late.
 #[test]
 fn a_session_expires_early_by_at_most_the_granularity() {
-    for (idle, granularity) in [(30, 1), (64, 1), (6400, 100)] {
-        let (store, clock) = unswept(|b| b.idle_timeout(seconds(idle)));
+    let cases =
+        [(1_000, 100), (4_000, 500), (30_000, 1_000), (64_000, 1_000), (6_400_000, 100_000)];
+    for (idle, granularity) in cases {
+        let (idle, granularity) = (Duration::from_millis(idle), Duration::from_millis(granularity));
+        let (store, clock) = unswept(|b| b.idle_timeout(idle));
         let id = log_in(&store);
-        clock.advance(seconds(granularity) - TICK);
+        clock.advance(granularity - TICK);
         store.touch(id).unwrap();
-        assert_eq!(store.info(id).unwrap().idle, seconds(granularity) - TICK, "not stored");
+        assert_eq!(store.info(id).unwrap().idle, granularity - TICK, "not stored");
         clock.advance(TICK);
         store.touch(id).unwrap();
         assert_eq!(store.info(id).unwrap().idle, Duration::ZERO, "stored");
-        assert_lives(&store, &clock, id, seconds(idle));
+        assert_lives(&store, &clock, id, idle);
+    }
+}
+
+// With short timeouts, a touch that is not stored is most of the idle time: a session that is in
+// use all the time then expires. Also where each session has timeouts of its own, more than the
+// store numbers.
+#[test]
+fn a_session_in_use_lives_on_however_short_its_idle_timeout_is() {
+    for idle in [200, 500, 1000, 2000, 8000].map(Duration::from_millis) {
+        let (store, clock) = unswept(|b| b.idle_timeout(idle));
+        let default = log_in(&store);
+        let ids: Vec<_> = (0..300)
+            .map(|n| {
+                let options = owned_by("alice").idle_timeout(idle).lifetime(seconds(9000 + n));
+                store.create_with(Attributes::new(), options).unwrap().id()
+            })
+            .chain([default])
+            .collect();
+        for _ in 0..50 {
+            clock.advance(idle * 6 / 10);
+            for &id in &ids {
+                assert_eq!(store.touch(id), Ok(()), "seen {:?} ago", idle * 6 / 10);
+            }
+        }
+        clock.advance(idle);
+        assert!(ids.iter().all(|&id| !is_live(&store, id)));
+        store.validate();
     }
 }
 

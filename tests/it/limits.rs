@@ -122,6 +122,39 @@ fn anonymous_sessions_have_their_share() {
     store.create_with(text(1), owned_by("alice")).unwrap();
 }
 
+// A quarter of three sessions is none, and a quarter of a few bytes no record: a small store that
+// rounds its share down refuses every visitor, without a word when it is built.
+#[test]
+fn the_share_of_a_small_store_has_room_for_one_visitor() {
+    for (sessions_max, visitors) in [(1, 1), (2, 1), (3, 1), (4, 1), (7, 1), (8, 2)] {
+        let store = store_with(|b| b.sessions_max(sessions_max));
+        assert_eq!((0..10).filter(|_| store.create(text(1)).is_ok()).count(), visitors);
+    }
+    let cost = cost_of(text(16_000), CreateOptions::new().label("x".repeat(512)));
+    for more in [0, 1, 10_000] {
+        let store = store_with(|b| b.bytes_max(cost + more));
+        store
+            .create_with(text(16_000), CreateOptions::new().label("x".repeat(512)))
+            .expect("the largest record");
+        assert_eq!(store.stats().anonymous, 1);
+        assert!(matches!(store.create(text(16_000)), Err(Error::Full(_))));
+    }
+    for bytes in [1, 100, 1000, 5000, 20_000, 130_000, 1 << 20] {
+        let largest = || CreateOptions::new().label("x".repeat(512)).lifetime(seconds(77));
+        let data = Attributes::from([("bytes", vec![7_u8; bytes].into())]);
+        let data_bytes = {
+            let store = store_with(|b| b.record_bytes_max(16 << 19));
+            let id = store.create(data.clone()).unwrap().id();
+            store.info(id).unwrap().data_bytes
+        };
+        let store =
+            store_with(|b| b.record_bytes_max(data_bytes).bytes_max(3 * data_bytes as u64 + 3000));
+        assert!(store.create_with(data, largest()).is_ok(), "{bytes} bytes");
+    }
+    let none = store_with(|b| b.sessions_max(3).anonymous_share(0));
+    assert_eq!(limit_of(none.create(text(1))), Limit::AnonymousSessions);
+}
+
 // A login that is refused gives its anonymous session's room up for a moment, if the check is
 // done by taking and giving back. A create that comes in between is then one too many. Three
 // threads try such logins, two others create as soon as there is room.

@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+mod ends;
 mod events;
+mod find;
 mod input;
 mod lifetimes;
 mod limits;

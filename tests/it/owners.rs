@@ -27,6 +27,30 @@ fn log_in(store: &Store, way: usize) -> Result<SessionId, Error> {
     Ok(id)
 }
 
+// Who is logged in has to be known on each request: nobody before the login, the user after it in
+// each of the three ways, by both tokens of a renewed session, and no name once it ended. To ask
+// is not activity.
+#[test]
+fn the_owner_is_who_is_logged_in() {
+    let clock = ManualClock::new();
+    let store = store_with(|b| b.clock(&clock).expiry_thread(false).idle_timeout(seconds(600)));
+    let visitor = store.create(Attributes::new()).unwrap().id();
+    assert_eq!(store.owner(visitor), Ok(None));
+    for way in 0..3 {
+        let id = log_in(&store, way).unwrap();
+        assert_eq!(store.owner(id), Ok(Some("alice".to_owned())), "way {way}");
+        let renewed = store.renew(id).unwrap().id();
+        assert_eq!(store.owner(id), store.owner(renewed));
+        store.end(renewed, Reason::LoggedOut).unwrap();
+        assert_eq!(store.owner(renewed), Err(Missing::Ended(Reason::LoggedOut)));
+    }
+    let id = log_in(&store, 0).unwrap();
+    clock.advance(seconds(599));
+    assert!(store.owner(id).is_ok());
+    clock.advance(seconds(1));
+    assert_eq!(store.owner(id), Err(Missing::Ended(Reason::Expired)), "asking kept it alive");
+}
+
 // A limit that is checked before the login, not with it, lets two logins in for the last place.
 // 100 threads log in at once, in all three ways; exactly three may come in.
 #[test]

@@ -67,7 +67,7 @@ pub(crate) const SEEDS: &[Seed] = &[
         };",
         seeded: "\
         let _ = Updating::begin;
-        let (encoded, result) = write(self.resolve(pinned, id)?)?;
+        let (encoded, result) = write(self.resolve(pinned, id).map_err(Error::Missing)?)?;
         let (mut shard, found, now) = self.find_locked(pinned, id)?;",
         test: Test::It("seeds::nobody_writes_during_an_update"),
     },

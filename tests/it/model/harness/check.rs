@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use cloakroom::{Info, Missing, SessionId};
 
 use super::ops::At;
-use super::run::{Run, Seen, number_of};
+use super::run::{Fault, Run, Seen, fault, number_of};
 use super::world::{Data, Id, NEVER, REACH, RESOLUTION, Session, Time, data_of, nanos};
 
 const MINUTE: Time = 60_000_000_000;
@@ -43,6 +43,14 @@ impl Run {
         let data = self.store.peek(id, |data| data_of(&data.to_attributes()));
         let found = self.looked(id, false);
         assert_eq!(data, self.data_at(found), "{id} at {}", self.world.now);
+        let owner = self.store.owner(id);
+        let found = self.looked(id, false);
+        let expected = found.map(|n| self.world.sessions[n].owner.clone());
+        assert_eq!(owner.map(Option::unwrap_or_default), expected, "the owner of {id}");
+        let Some(text) = self.texts.get(&id) else { return };
+        let by_token = self.store.find(text).map_err(fault);
+        let found = self.looked(id, false);
+        assert_eq!(by_token, found.map(|_| id).map_err(Fault::Missing), "the token of {id}");
     }
 
     pub(super) fn touch(&mut self, at: At) {

@@ -129,6 +129,8 @@ pub(super) struct Run {
     events: Events<Attributes>,
     scratch: Store,
     sizes: HashMap<Data, usize>,
+    /// The tokens that were given out.
+    pub(super) texts: HashMap<SessionId, String>,
 }
 
 fn limits(setup: &Setup) -> Limits {
@@ -136,16 +138,18 @@ fn limits(setup: &Setup) -> Limits {
     let sessions_max = setup.sessions_max.map_or(u64::MAX, |n| u64::from(n % 64) + 1);
     let bytes_max =
         setup.bytes_max.map_or(u64::MAX, |n| record_bytes_max as u64 + 2 * u64::from(n));
-    let share = |max: u64| match max {
-        u64::MAX => u64::MAX,
-        max => max * u64::from(setup.anonymous_share % 101) / 100,
+    let share = |max: u64, least: u64| match (max, setup.anonymous_share % 101) {
+        (u64::MAX, _) => u64::MAX,
+        (_, 0) => 0,
+        (max, percent) => (max * u64::from(percent) / 100).max(least).min(max),
     };
+    let record = (record_bytes_max + record_bytes_max / 8 + 1024) as u64;
     let kind = if setup.end_oldest { OwnerLimit::EndOldest } else { OwnerLimit::Refuse };
     Limits {
         sessions_max,
         bytes_max,
-        anonymous_sessions_max: share(sessions_max),
-        anonymous_bytes_max: share(bytes_max),
+        anonymous_sessions_max: share(sessions_max, 1),
+        anonymous_bytes_max: share(bytes_max, record),
         record_bytes_max,
         owner: setup.owner_limit.map(|n| (usize::from(n % 4) + 1, kind)),
         evict: setup.evict,
@@ -228,6 +232,7 @@ impl Run {
             events,
             scratch,
             sizes: HashMap::new(),
+            texts: HashMap::new(),
         }
     }
 
@@ -569,7 +574,7 @@ impl Run {
         let data_bytes = self.size_of(&data);
         let created = self.store.create_with(attributes_of(&data), options);
         if let Ok(token) = &created {
-            assert_eq!(self.store.find(&token.expose()), Ok(token.id()));
+            self.texts.insert(token.id(), token.expose());
         }
         let now = self.world.now;
         let session = Session {
@@ -737,6 +742,7 @@ fn unknown(number: u64) -> SessionId {
 fn ev(event: Event<Attributes>) -> Ev {
     match event {
         Event::Created { id, owner } => Ev::Created { id, owner },
+        Event::LoggedIn { id, owner } => Ev::LoggedIn { id, owner },
         Event::Rotated { old, new, renewed } => Ev::Rotated { old, new, renewed },
         Event::Ended { id, reason, session } => {
             assert_eq!(session.id(), id);

@@ -152,7 +152,7 @@ impl Session {
     fn granularity(&self) -> Time {
         let shorter = self.idle.min(self.lifetime);
         let granularity = (shorter / 64).clamp(Duration::from_secs(1), Duration::from_secs(3600));
-        nanos(granularity.min(shorter))
+        nanos(granularity.min(shorter / 8).max(Duration::from_millis(50)).min(shorter))
     }
 
     /// The latest time that is stored: nearer to its end a session is touched no more.
@@ -211,6 +211,7 @@ pub(super) enum Id {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ev {
     Created { id: SessionId, owner: Option<String> },
+    LoggedIn { id: SessionId, owner: String },
     Rotated { old: SessionId, new: SessionId, renewed: bool },
     Ended { id: SessionId, reason: Reason, version: u32, owner: String, label: String, data: Data },
     Suspicious { id: SessionId, successor: SessionId },

@@ -31,6 +31,11 @@ fn reason(number: u8) -> Reason {
     Reason::ALL[usize::from(number) % Reason::ALL.len()]
 }
 
+/// What the store makes of a reason that a caller gives.
+fn told(reason: Reason) -> Reason {
+    if reason == Reason::LoggedOut { reason } else { Reason::Revoked }
+}
+
 impl Run {
     pub(super) fn apply_write(&mut self, op: &Op) {
         match op {
@@ -320,7 +325,10 @@ impl Run {
     pub(super) fn bind(&mut self, at: At, who: Who) {
         let (id, owner) = (self.id_at(at), who.name().unwrap_or_default());
         let bound = self.store.bind(id, &owner).map_err(fault);
-        self.remade(id, Some(&owner), None, bound);
+        if let Some(n) = self.remade(id, Some(&owner), None, bound) {
+            let id = self.world.sessions[n].id;
+            self.world.events.push(Ev::LoggedIn { id, owner });
+        }
     }
 
     pub(super) fn set_label(&mut self, at: At, number: u8) {
@@ -365,6 +373,7 @@ impl Run {
             return;
         }
         let new = token.as_ref().ok().map(|token| token.id());
+        self.texts.extend(token.iter().map(|token| (token.id(), token.expose())));
         let (owner, label) = match &texts {
             Some((owner, label)) => (Some(owner.as_str()), Some(label.as_str())),
             None => (None, None),
@@ -378,6 +387,9 @@ impl Run {
         self.world.ids.insert(new, Id::Session(n));
         self.world.given.push(new);
         self.world.events.push(Ev::Rotated { old, new, renewed });
+        if let Some((owner, _)) = texts {
+            self.world.events.push(Ev::LoggedIn { id: new, owner });
+        }
         if renewed {
             self.world.counts.renewed += 1;
             let grace = Duration::from_millis(250 * u64::from(self.setup.grace % 240));
@@ -396,7 +408,7 @@ impl Run {
         match self.world.look(id) {
             Ok(n) => {
                 assert_eq!(ended, Ok(()));
-                self.world.end(n, reason);
+                self.world.end(n, told(reason));
             }
             Err(missing) => assert_eq!(ended, Err(Fault::Missing(missing))),
         }
@@ -411,7 +423,7 @@ impl Run {
         ended.retain(|&n| Some(n) != spared);
         assert_eq!(count, Ok(ended.len()));
         for n in ended {
-            self.world.end(n, reason);
+            self.world.end(n, told(reason));
         }
     }
 
@@ -425,7 +437,7 @@ impl Run {
         let _ = self.world.look(id);
         assert_eq!(ended, Ok(found.is_some()));
         if let Some(n) = found {
-            self.world.end(n, reason);
+            self.world.end(n, told(reason));
         }
     }
 
@@ -436,7 +448,7 @@ impl Run {
         assert_eq!(count, Ok(live.len()));
         for n in live {
             assert_eq!(self.world.sessions[n].state, State::Live);
-            self.world.end(n, reason);
+            self.world.end(n, told(reason));
         }
     }
 }
