@@ -212,6 +212,13 @@ impl Clock {
     }
 }
 
+/// The wall-clock time, for what other processes have to understand: the expiry of a cookie.
+#[cfg(feature = "cookie")]
+#[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
+pub(crate) fn system_time() -> SystemTime {
+    SystemTime::now()
+}
+
 /// Forks of forks that are told apart.
 const GENERATION_COUNT: usize = 16;
 

@@ -83,12 +83,15 @@
 //! |---|---|---|---|
 //! | `serde` | off | serde's traits for [`SessionId`], [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
+//! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
 
 mod activity;
 mod attributes;
 mod bucket;
 mod budget;
 mod clock;
+#[cfg(feature = "cookie")]
+pub mod cookie;
 mod data;
 mod error;
 mod events;
