@@ -2,12 +2,14 @@
 //! so that the same code runs under libFuzzer and as a program that replays saved inputs.
 
 mod attributes;
+mod cookie;
 mod token;
 
 #[path = "../../tests/it/model/harness/mod.rs"]
 mod harness;
 
 pub use attributes::attributes;
+pub use cookie::cookie;
 pub use token::token;
 
 use std::path::{Path, PathBuf};
@@ -45,6 +47,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "ops" => Some(ops),
         "token" => Some(token),
         "attributes" => Some(attributes),
+        "cookie" => Some(cookie),
         _ => None,
     }
 }

@@ -182,9 +182,7 @@ impl Keys {
     /// # Errors
     /// [`CookieError::Option`] for a secret of fewer than 32 or more than 1024 bytes, for the same
     /// secret twice, for none, for more than [`Keys::COUNT_MAX`].
-    pub fn new<S: AsRef<[u8]>>(
-        secrets: impl IntoIterator<Item = S>,
-    ) -> Result<Keys, CookieError> {
+    pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Result<Keys, CookieError> {
         Ok(Keys { ring: Arc::new(RwLock::new(Ring::new(secrets)?)) })
     }
 

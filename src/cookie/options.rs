@@ -30,7 +30,7 @@ const PREFIXES: [Prefix; 4] = [
 /// Which requests from other sites bring the cookie along (RFC 6265bis, section 4.1.2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum SameSite {
-    /// None, not even a click on a link to here: who comes from elsewhere seems logged out at first.
+    /// None, not even a click on a link to here: who comes from elsewhere seems logged out first.
     Strict,
     /// Only navigation of the whole page by `GET`: the default.
     #[default]

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+#[cfg(feature = "cookie")]
+mod cookie;
 mod events;
 mod input;
 mod lifetimes;
