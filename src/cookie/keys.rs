@@ -130,8 +130,8 @@ fn twice(index: usize) -> CookieError {
 
 /// A ring of keys: the newest signs or seals, all of them verify or open.
 ///
-/// A handle, cheap to clone; a change reaches all clones. A value is made and opened under a
-/// shared lock of some hundred nanoseconds, so that a change waits for that long at most.
+/// A handle, cheap to clone; a change reaches all clones. Making and opening a value holds a shared
+/// lock for the length of one digest or encryption, and a change waits for that.
 ///
 /// Each secret has 32 to 1024 bytes, from a random generator (`head -c 32 /dev/urandom`) and kept
 /// out of the source code; a passphrase is none. Signing and sealing use different keys, derived

@@ -8,8 +8,7 @@
 //! let store: Store = Store::builder().in_memory()?;
 //! let cookie = Cookie::builder().build()?;
 //!
-//! // A response starts a session. It also gets `Cache-Control: no-store` and `Vary: Cookie`,
-//! // so that no cache gives the cookie, or the page, to somebody else.
+//! // A response starts a session. It also gets the headers `Cookie::RESPONSE_HEADERS`.
 //! let token = store.create(Attributes::new())?;
 //! let set_cookie = cookie.set_token(&token)?;
 //! assert!(set_cookie.starts_with("__Host-id="));
@@ -93,6 +92,12 @@ impl Cookie {
     /// How many cookies of its name are looked at in one request: more are not by accident, and
     /// each costs a digest.
     pub const CANDIDATES_MAX: usize = 8;
+
+    /// What a response says besides that sets, removes or depends on the cookie, so that no cache
+    /// gives it to somebody else: `Cache-Control: no-store`, `Vary: Cookie`. To be added to what
+    /// `Vary` says already.
+    pub const RESPONSE_HEADERS: [(&str, &str); 2] =
+        [("cache-control", "no-store"), ("vary", "cookie")];
 
     /// Options with the defaults `__Host-id; Path=/; Secure; HttpOnly; SameSite=Lax`.
     pub fn builder() -> CookieOptions {
