@@ -89,6 +89,7 @@
 //! |---|---|---|---|
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
+//! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
 
 mod activity;
 mod attributes;
@@ -96,6 +97,8 @@ mod bucket;
 mod budget;
 mod clock;
 mod contain;
+#[cfg(feature = "cookie")]
+pub mod cookie;
 mod data;
 mod error;
 mod events;
@@ -103,12 +106,15 @@ mod expiry;
 mod fork;
 #[cfg(unix)]
 mod journal;
+mod keep;
 mod life;
 mod memory;
 mod options;
 mod owner;
 mod reclaim;
 mod record;
+#[cfg(unix)]
+mod saver;
 mod session;
 mod sessions;
 mod shard;
@@ -130,11 +136,18 @@ pub use clock::ManualClock;
 pub use data::SessionData;
 pub use error::{Error, Limit, Malformed, Missing, Reason, Result};
 pub use events::{Event, Events};
+#[cfg(unix)]
+pub use journal::Flush;
+pub use keep::{Append, Durability, OnDamage};
 pub use memory::Memory;
 pub use options::{Builder, CreateOptions, OwnerLimit, WhenFull};
 pub use session::{Info, Session};
-pub use stats::Stats;
+#[cfg(unix)]
+pub use sessions::Saved;
+pub use stats::{JournalStats, Stats};
 pub use store::{Cursor, Except, Page, Store};
+#[cfg(unix)]
+pub use store::{Progress, RecoveryReport};
 pub use token::{SessionId, Token};
 pub use version::Version;
 pub use watch::Watch;

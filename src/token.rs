@@ -54,9 +54,15 @@ impl Token {
         Ok(Token { secret })
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "cookie"))]
     pub(crate) fn from_secret(secret: [u8; SECRET_BYTES]) -> Token {
         Token { secret }
+    }
+
+    /// The bytes of the secret, to be signed or sealed.
+    #[cfg(feature = "cookie")]
+    pub(crate) fn secret(&self) -> &[u8; SECRET_BYTES] {
+        &self.secret
     }
 
     /// The id of the token's session. Costs one SHA-256 of 32 bytes.

@@ -2,6 +2,7 @@
 //! so that the same code runs under libFuzzer and as a program that replays saved inputs.
 
 mod attributes;
+mod cookie;
 mod entry;
 mod frame;
 mod segment;
@@ -13,6 +14,7 @@ mod harness;
 
 /// The shipped sources of the journal's formats. What they import stands in the modules below.
 #[path = "../../src/journal"]
+#[allow(dead_code, reason = "the crate uses more of them than the targets do")]
 mod journal {
     pub(crate) mod entry;
     pub(crate) mod frame;
@@ -37,6 +39,7 @@ mod sync {
 }
 
 pub use attributes::attributes;
+pub use cookie::cookie;
 pub use entry::entry;
 pub use frame::frame;
 pub use segment::segment;
@@ -82,6 +85,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "segment" => Some(segment),
         "entry" => Some(entry),
         "snapshot" => Some(snapshot),
+        "cookie" => Some(cookie),
         _ => None,
     }
 }

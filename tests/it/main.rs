@@ -2,6 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+#[cfg(feature = "cookie")]
+mod cookie;
+#[cfg(unix)]
+mod durable;
 mod ends;
 mod events;
 mod find;
