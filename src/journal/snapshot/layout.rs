@@ -6,7 +6,7 @@
 //!    8  u16 format major | u16 format minor           4  u48 entry offset; 0: the slot is free
 //!   12  u32 features that a reader must know         10  u48 of the entry's checksum
 //!   16  u32 byte order mark | u32 zero
-//!   24  u128 store                                   owner row, 16 bytes
+//!   24  store: a UUID, 16 bytes                       owner row, 16 bytes
 //!   40  u64 generation | u64 salt                     0  u64 hash of the owner
 //!   56  u64 wall clock high water, Unix ms            8  u64 entry offset
 //!   64  u64 schema | u64 layout of archived data
@@ -145,7 +145,7 @@ pub(crate) struct LogPosition {
 /// What the caller has to say of a snapshot. Nothing here is interpreted but the salt.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct HeaderFields {
-    pub(crate) store: u128,
+    pub(crate) store: Uuid,
     pub(crate) generation: u64,
     /// Random, another one for each file.
     pub(crate) salt: u64,
@@ -225,7 +225,7 @@ impl Header {
         }
         let HeaderFields { store, generation, salt, high_water_ms, schema, layout, .. } =
             self.fields;
-        bytes.extend_from_slice(&store.to_le_bytes());
+        bytes.extend_from_slice(store.as_bytes());
         let LogPosition { epoch, sequence, position } = self.fields.replay_from;
         let Counts { entries, superseded, owned } = self.counts;
         let mut put = |numbers: &[u64]| {
@@ -269,7 +269,7 @@ impl Header {
     }
 
     fn decode_numbers(rest: &mut Fields<'_>) -> Header {
-        let store = u128::from_le_bytes(rest.take());
+        let store = Uuid::from_bytes(rest.take());
         let [generation, salt, high_water_ms, schema, layout, epoch, sequence, position] =
             rest.numbers();
         let [entries_count, superseded_count, owned, homes] = rest.numbers();
