@@ -24,9 +24,9 @@
 //!                                                    32  u64 entries | superseded | owned
 //!                                                    56  u64 checksum of the 56 bytes before it
 //! ```
-//! All numbers are little-endian; an id's bits are those of the number that it prints as. Each table
-//! begins on a page of 4 KiB, whose rest is zeros and belongs to the page's checksum; so a row never
-//! lies on two pages.
+//! All numbers are little-endian; an id's bits are those of the number that it prints as. Each
+//! table begins on a page of 4 KiB, whose rest is zeros and belongs to the page's checksum; so a
+//! row never lies on two pages.
 //!
 //! **What no later format may change**: the first 24 bytes, the length of the header, its checksum.
 //! So a reader tells a newer file from a damaged one.
