@@ -41,7 +41,8 @@ impl Sink for Memory {
 /// The answers may be anything, but they come: no panic, no endless loop.
 fn exercise(bytes: &[u8]) {
     let Ok(snapshot) = Snapshot::open(bytes) else { return };
-    let (mut ids, mut owners) = (vec![id_of(0), id_of(u128::MAX)], OWNERS.map(str::to_owned).to_vec());
+    let (mut ids, mut owners) =
+        (vec![id_of(0), id_of(u128::MAX)], OWNERS.map(str::to_owned).to_vec());
     for (_, found) in snapshot.entries().take(1000).flatten() {
         ids.push(found.id());
         if let Found::Session(stored) = found {
