@@ -349,7 +349,8 @@ fn item_end(words: &[Word], from: usize) -> usize {
     while begins(&words[at..], &["#", "["]) {
         at = bracket_end(words, at + 1) + 1;
     }
-    let is_use = texts(&words[at..]).take(8).take_while(|&text| text != ";").any(|t| t == "use");
+    let mut begin = texts(&words[at..]).take(8).take_while(|&text| !matches!(text, ";" | "{"));
+    let is_use = begin.any(|text| text == "use");
     while at < words.len() {
         match words[at].text.as_str() {
             ";" => return at,

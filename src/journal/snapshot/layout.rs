@@ -6,7 +6,7 @@
 //!    8  u16 format major | u16 format minor           4  u48 entry offset; 0: the slot is free
 //!   12  u32 features that a reader must know         10  u48 of the entry's checksum
 //!   16  u32 byte order mark | u32 zero
-//!   24  u128 store                                   owner row, 16 bytes
+//!   24  store: a UUID, 16 bytes                       owner row, 16 bytes
 //!   40  u64 generation | u64 salt                     0  u64 hash of the owner
 //!   56  u64 wall clock high water, Unix ms            8  u64 entry offset
 //!   64  u64 schema | u64 layout of archived data
@@ -24,8 +24,9 @@
 //!                                                    32  u64 entries | superseded | owned
 //!                                                    56  u64 checksum of the 56 bytes before it
 //! ```
-//! All numbers are little-endian. Each table begins on a page of 4 KiB, whose rest is zeros and
-//! belongs to the page's checksum; so a row never lies on two pages.
+//! All numbers are little-endian; an id's bits are those of the number that it prints as. Each
+//! table begins on a page of 4 KiB, whose rest is zeros and belongs to the page's checksum; so a
+//! row never lies on two pages.
 //!
 //! **What no later format may change**: the first 24 bytes, the length of the header, its checksum.
 //! So a reader tells a newer file from a damaged one.
@@ -33,11 +34,12 @@
 //! A slot is sought from its *home*: the high half of the id, taken as a fraction, times the number
 //! of homes. Entries are laid out in the order of their ids, each at its home or behind the one
 //! before it; there is no wrap, the table is a few slots longer than its homes.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
+use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Damage, Section, SnapshotProblem};
+use crate::token::SessionId;
 
 /// No text begins so; the line ends notice a copy that took the file for text.
 pub(super) const MAGIC: [u8; 8] = *b"\x89CLS\r\n\x1a\n";
@@ -117,13 +119,13 @@ impl Slot {
 }
 
 /// The bits that a slot keeps of an id: not those that led to it, which its neighbours share.
-pub(super) fn id_bits(id: u128) -> u32 {
-    (id >> 32) as u32
+pub(super) fn id_bits(id: SessionId) -> u32 {
+    (Uuid::from(id).as_u128() >> 32) as u32
 }
 
 /// Where in the hash table an id is sought first.
-pub(super) fn home(id: u128, homes: u64) -> u64 {
-    let high = id >> 64;
+pub(super) fn home(id: SessionId, homes: u64) -> u64 {
+    let high = Uuid::from(id).as_u128() >> 64;
     ((high * u128::from(homes)) >> 64) as u64
 }
 
@@ -143,7 +145,7 @@ pub(crate) struct LogPosition {
 /// What the caller has to say of a snapshot. Nothing here is interpreted but the salt.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct HeaderFields {
-    pub(crate) store: u128,
+    pub(crate) store: Uuid,
     pub(crate) generation: u64,
     /// Random, another one for each file.
     pub(crate) salt: u64,
@@ -223,7 +225,7 @@ impl Header {
         }
         let HeaderFields { store, generation, salt, high_water_ms, schema, layout, .. } =
             self.fields;
-        bytes.extend_from_slice(&store.to_le_bytes());
+        bytes.extend_from_slice(store.as_bytes());
         let LogPosition { epoch, sequence, position } = self.fields.replay_from;
         let Counts { entries, superseded, owned } = self.counts;
         let mut put = |numbers: &[u64]| {
@@ -267,7 +269,7 @@ impl Header {
     }
 
     fn decode_numbers(rest: &mut Fields<'_>) -> Header {
-        let store = u128::from_le_bytes(rest.take());
+        let store = Uuid::from_bytes(rest.take());
         let [generation, salt, high_water_ms, schema, layout, epoch, sequence, position] =
             rest.numbers();
         let [entries_count, superseded_count, owned, homes] = rest.numbers();

@@ -4,7 +4,6 @@
 //! entry's length, which says how many bytes its checksum is to be taken of, and the id by which
 //! an owner's session finds its slot. Every offset is checked where it is used. The caller sees to
 //! it that nobody changes the bytes.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use std::ops::Deref;
 
@@ -15,6 +14,7 @@ use super::layout::{
 use super::{Damage, Section, SnapshotProblem};
 use crate::journal::stored::Stored;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::token::SessionId;
 
 /// An open snapshot.
 pub(crate) struct Snapshot<B> {
@@ -70,7 +70,7 @@ impl<B: Deref<Target = [u8]>> Snapshot<B> {
     ///
     /// # Errors
     /// Something on the way is damaged: then nothing is known of the id.
-    pub(crate) fn find(&self, id: u128) -> Result<Option<(EntryOffset, Found<'_>)>, Damage> {
+    pub(crate) fn find(&self, id: SessionId) -> Result<Option<(EntryOffset, Found<'_>)>, Damage> {
         self.probe(id, |slot| {
             let found = self.entry(slot)?;
             Ok((found.id() == id).then_some((EntryOffset(slot.offset), found)))
@@ -88,7 +88,7 @@ impl<B: Deref<Target = [u8]>> Snapshot<B> {
     /// Offers the slots that may be the id's, one after the other.
     fn probe<T>(
         &self,
-        id: u128,
+        id: SessionId,
         mut accept: impl FnMut(Slot) -> Result<Option<T>, Damage>,
     ) -> Result<Option<T>, Damage> {
         let id_bits = layout::id_bits(id);
