@@ -26,7 +26,7 @@
 //! | entries | sessions and aliases as pushed (`framing`) | each one's slot; the chunk rows |
 //! | slots | a hash table by id: id bits, entry offset, entry checksum | page sums |
 //! | owner rows | owner hash, entry offset; sorted | page sums |
-//! | superseded rows | offsets of entries whose id was pushed again later; sorted | page sums |
+//! | superseded rows | offsets of entries whose id came again later; sorted | page sums |
 //! | chunk rows | where each run of entries ends, its checksum; sorted | page sums |
 //! | page sums | the checksum of each page of the tables | the header, for `verify` |
 //! | trailer | totals, once more | the trailer |
@@ -46,7 +46,6 @@
 //!
 //! Sizes: beside the session itself 29 to 37 bytes (the entry's head, padding, slot), 16 more if it
 //! has an owner.
-#![allow(unused_imports, reason = "the store is not wired to a journal yet")]
 
 mod framing;
 mod index;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::SnapshotProblem::{Damaged, Newer, NotOurs, OtherByteOrder, Short, Unfinished};
 use super::layout::{self, Header, PAGE_LEN};
 use super::write::CHUNK_LEN;
 use super::*;
@@ -21,7 +22,8 @@ use crate::token::SessionId;
 struct Memory {
     bytes: Vec<u8>,
     writes: Vec<(u64, Vec<u8>)>,
-    /// The write with this number fails.
+    attempts: usize,
+    /// The attempt with this number fails, the next one would succeed.
     fails_at: Option<usize>,
 }
 
@@ -35,7 +37,8 @@ impl Memory {
 
 impl Sink for Memory {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if self.fails_at == Some(self.writes.len()) {
+        self.attempts += 1;
+        if self.fails_at == Some(self.attempts - 1) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.writes.push((offset, bytes.to_vec()));
@@ -195,7 +198,7 @@ fn problem(bytes: &[u8], entries: &[Entry]) -> Option<SnapshotProblem> {
             let is_damaged = ask(&snapshot, entries);
             let damage = snapshot.verify(|_, _| {}).err();
             assert!(!is_damaged || damage.is_some(), "verify saw less than a lookup");
-            damage.map(SnapshotProblem::Damaged)
+            damage.map(Damaged)
         }
     }
 }
@@ -370,10 +373,10 @@ fn every_cut_is_told() {
     let (entries, mut bytes) = small();
     for len in 0..bytes.len() {
         let problem = problem(&bytes[..len], &entries);
-        assert!(matches!(problem, Some(SnapshotProblem::Short { .. })), "{len}: {problem:?}");
+        assert!(matches!(problem, Some(Short { .. })), "{len}: {problem:?}");
     }
     bytes.push(0);
-    assert!(matches!(problem(&bytes, &entries), Some(SnapshotProblem::Damaged(_))));
+    assert!(matches!(problem(&bytes, &entries), Some(Damaged(_))));
 }
 
 /// A disk loses a sector, or writes it to another's place.
@@ -484,7 +487,6 @@ fn forged_numbers_do_no_harm() {
 
 #[test]
 fn problems_are_told_apart() {
-    use SnapshotProblem::{Damaged, Newer, NotOurs, OtherByteOrder, Short, Unfinished};
     let open = |bytes: &[u8]| Snapshot::open(bytes).err().expect("a problem");
     let (_, bytes) = small();
     let with = |at: usize, new: &[u8]| {
@@ -555,7 +557,7 @@ fn a_half_written_file_is_none() {
     for (offset, bytes) in before {
         half.apply(bytes, *offset);
         let problem = problem(&half.bytes, &entries);
-        assert_eq!(problem, Some(SnapshotProblem::Unfinished), "after the write at {offset}");
+        assert_eq!(problem, Some(Unfinished), "after the write at {offset}");
     }
     half.apply(&last.1, last.0);
     assert_eq!(problem(&half.bytes, &entries), None);
@@ -625,6 +627,26 @@ fn the_longest_session_fits() {
     assert!(found == Found::Session(long));
     assert_eq!(snapshot.owned(long.owner).count(), 1);
     assert_eq!(snapshot.entries().count(), 2);
+}
+
+/// `verify` names the section that is damaged, not one that it was noticed by.
+#[test]
+fn damage_is_told_where_it_is() {
+    let (_, bytes) = small();
+    let header = Header::decode(bytes.first_chunk().expect("a header")).expect("valid");
+    for (section, offset) in [
+        (Section::Entries, 4096),
+        (Section::Slots, header.slots.offset),
+        (Section::Owners, header.owners.offset),
+        (Section::Superseded, header.superseded.offset),
+        (Section::Chunks, header.chunks.offset),
+        (Section::Sums, header.sums.offset),
+    ] {
+        let mut other = bytes.clone();
+        other[offset as usize + 5] ^= 1;
+        let snapshot = Snapshot::open(&other[..]).expect("sections are not looked into");
+        assert_eq!(snapshot.verify(|_, _| {}), Err(Damage { what: section, offset }));
+    }
 }
 
 /// Progress reaches the whole file, never goes back, comes often.
