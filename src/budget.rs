@@ -174,7 +174,8 @@ impl Budget {
         }
     }
 
-    fn add(&self, class: Class, cost: Cost) {
+    /// Takes room, whether or not there is any.
+    pub(crate) fn add(&self, class: Class, cost: Cost) {
         if class == Class::Anonymous {
             self.anonymous.add(cost);
         }

@@ -182,6 +182,25 @@ pub(crate) fn encode<S: SessionData>(data: &S) -> Result<Encoded> {
     Ok(Encoded { scratch: Some(Scratch { bytes, arena }) })
 }
 
+/// Whether bytes from a file are an archive of `S`, so that readers may take them for one.
+///
+/// # Errors
+/// What is wrong with them.
+#[cfg(unix)]
+pub(crate) fn check<S: SessionData>(data: &[u8]) -> std::result::Result<(), String> {
+    if const { is_all_root::<S>() } && data.len() != size_of::<S::Archived>() {
+        return Err(format!("{} bytes instead of {}", data.len(), size_of::<S::Archived>()));
+    }
+    // Where it lies in a record, and for the same alignment.
+    let mut bytes = AlignedVec::<16>::with_capacity(DATA_OFFSET + data.len());
+    bytes.extend_from_slice(&[0; DATA_OFFSET]);
+    bytes.extend_from_slice(data);
+    let placed = bytes.get(DATA_OFFSET..).unwrap_or_default();
+    rkyv::api::low::access::<S::Archived, rancor::Error>(placed)
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
 /// The value that an archive holds.
 ///
 /// # Errors

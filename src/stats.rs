@@ -56,6 +56,29 @@ pub struct Stats {
     pub active_5_minutes: u64,
     /// Live sessions seen in this minute or the 15 before.
     pub active_15_minutes: u64,
+    /// The numbers of the journal; None for a store in memory.
+    pub journal: Option<JournalStats>,
+}
+
+/// The numbers of a store's journal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalStats {
+    /// The position of the last change. Changes are counted over the whole life of the files.
+    pub written: u64,
+    /// The position up to which everything is durable. Never goes back.
+    pub durable: u64,
+    /// Bytes written to the log since the store was opened.
+    pub log_bytes: u64,
+    /// Syncs of the log since the store was opened.
+    pub syncs: u64,
+    /// How many of them failed.
+    pub sync_failures: u64,
+    /// A sync failed, and the snapshot that makes up for it is not there yet: what is written goes
+    /// on to survive the end of the process, but not a power loss.
+    pub degraded: bool,
+    /// Snapshots that failed since the store was opened: the log goes on to grow.
+    pub snapshot_failures: u64,
 }
 
 impl Stats {

@@ -25,6 +25,6 @@ pub fn entry(input: &[u8]) {
         Entry::Touch(touches) => {
             assert_eq!(touches.iter().count(), body.len() / TOUCH_BYTES);
         }
-        Entry::End { .. } | Entry::Mark { .. } => {}
+        Entry::End { .. } | Entry::Mark { .. } | Entry::Link { .. } => {}
     }
 }

@@ -6,6 +6,8 @@
 //!      3  move   old id 16 | u64 at | u64 alias until, 0: none | stored
 //!      4  touch  any number of: id 16 | u64 seen
 //!      5  mark   u64 wall clock
+//!      6  link   previous segment: u64 sequence | u64 last position | u64 chain value | u64 wall
+//!                clock; the first frame of every segment, and only that
 //!
 //! stored  a session to the end of the body, see `stored.rs`
 //! reason  1 logged out, 2 expired, 3 rotated, 4 revoked, 5 evicted
@@ -18,6 +20,7 @@
 use std::fmt;
 
 use super::frame::{BODY_BYTES_MAX, take};
+use super::segment::Previous;
 use super::stored::{STORED_BYTES_MAX, Stored, StoredProblem, id_bytes, id_of};
 use crate::error::Reason;
 use crate::token::SessionId;
@@ -37,6 +40,7 @@ const END: u8 = 2;
 const MOVE: u8 = 3;
 const TOUCH: u8 = 4;
 const MARK: u8 = 5;
+const LINK: u8 = 6;
 
 /// One thing that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ pub(crate) enum Entry<'a> {
     Touch(Touches<'a>),
     /// Nothing but the time, and the watermark in the frame's header.
     Mark { wall_ms: u64 },
+    /// Where the segment before ended.
+    Link { previous: Previous, wall_ms: u64 },
 }
 
 /// Why a body is none of its kind.
@@ -92,6 +98,7 @@ impl<'a> Entry<'a> {
             Entry::Move { .. } => MOVE,
             Entry::Touch(_) => TOUCH,
             Entry::Mark { .. } => MARK,
+            Entry::Link { .. } => LINK,
         }
     }
 
@@ -112,6 +119,11 @@ impl<'a> Entry<'a> {
             }
             Entry::Touch(touches) => body.extend_from_slice(touches.bytes),
             Entry::Mark { wall_ms } => body.extend_from_slice(&wall_ms.to_le_bytes()),
+            Entry::Link { previous, wall_ms } => {
+                for number in [previous.sequence, previous.last, previous.chain, *wall_ms] {
+                    body.extend_from_slice(&number.to_le_bytes());
+                }
+            }
         }
     }
 
@@ -135,6 +147,12 @@ impl<'a> Entry<'a> {
             }
             TOUCH => return Touches::of(body).map(Entry::Touch).ok_or(EntryProblem::Length),
             MARK => Entry::Mark { wall_ms: take_u64(&mut rest)? },
+            LINK => {
+                let sequence = take_u64(&mut rest)?;
+                let last = take_u64(&mut rest)?;
+                let previous = Previous { sequence, last, chain: take_u64(&mut rest)? };
+                Entry::Link { previous, wall_ms: take_u64(&mut rest)? }
+            }
             _ => return Err(EntryProblem::Kind(kind)),
         };
         if rest.is_empty() { Ok(entry) } else { Err(EntryProblem::Length) }
@@ -249,6 +267,11 @@ mod tests {
                 ),
             ),
             (Entry::Mark { wall_ms: 0x0807_0605_0403_0201 }, 5, "0102030405060708".to_owned()),
+            (
+                Entry::Link { previous: Previous { sequence: 1, last: 2, chain: 3 }, wall_ms: 4 },
+                6,
+                "0100000000000000 0200000000000000 0300000000000000 0400000000000000".to_owned(),
+            ),
         ] {
             let body = encoded(entry);
             assert_eq!(hex(&body), text.replace(' ', ""), "{entry:?}");
@@ -302,7 +325,7 @@ mod tests {
             end[24] = code;
             assert_eq!(Entry::decode(END, &end), Err(EntryProblem::Reason(code)));
         }
-        for kind in [0, 6, 255] {
+        for kind in [0, 7, 255] {
             assert_eq!(Entry::decode(kind, &body), Err(EntryProblem::Kind(kind)));
         }
         body[64] = 0xff;

@@ -225,14 +225,21 @@ impl Sessions {
             let draft = Draft { id, ..*draft };
             let fresh = self.common.table.fresh(&draft).map_err(|_| Error::Full(Limit::Memory))?;
             let mut shard = self.lock_shard(id);
+            // Never seen outside tests: 128 bits of the digests of two tokens are the same.
+            if shard.is_taken(pinned, id) {
+                continue;
+            }
+            self.journal_put(fresh.record())?;
             let inserted = shard.insert(pinned, fresh, &mut self.sink(after));
             shard.tidy(pinned);
-            match inserted {
-                Ok(()) => return Ok(token),
-                // Never seen outside tests: 128 bits of the digests of two tokens are the same.
-                Err(Refused::Exists) => {}
-                Err(Refused::Memory) => return Err(Error::Full(Limit::Memory)),
-            }
+            return match inserted {
+                Ok(()) => Ok(token),
+                Err(_) => {
+                    // Takes back what was written down; nobody has the token.
+                    let _ = self.journal_end(id, Reason::Revoked);
+                    Err(Error::Full(Limit::Memory))
+                }
+            };
         }
     }
 
@@ -265,10 +272,15 @@ impl Sessions {
                 Refused::Memory => Err(Error::Full(Limit::Memory)),
             };
         }
+        if let Err(error) = self.journal_instead(pinned, id, oldest) {
+            pair.next().withdraw(pinned, id);
+            self.exchange_back(found, &draft);
+            return Err(error);
+        }
         // The insertion may have moved the old entry; nobody else can have taken it out.
         if let Some(found) = pair.old.find_again(pinned, oldest) {
             let (record, reason) = (found.record, Reason::Revoked);
-            after.wake(pair.old.displace(found, reason, now), reason);
+            after.woken.extend(pair.old.displace(found, reason, now));
             after.retired_bytes += record.len();
             self.sink(after)(Change::Ended { record, reason });
         }

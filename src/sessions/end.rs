@@ -68,8 +68,9 @@ impl Sessions {
         reason: Reason,
         after: &mut After,
     ) -> Result<Outcome> {
-        let (_, now) = self.now();
         let mut shard = self.lock_shard(id);
+        // Under the lock, for which this may have waited beyond the deadline.
+        let (_, now) = self.now();
         let found = match shard.find(pinned, id, now) {
             Ok(found) => found,
             Err(NotHere::Alias) => return Ok(Outcome::Changed),
@@ -79,6 +80,8 @@ impl Sessions {
             return Ok(Outcome::Changed);
         }
         after.retired_bytes += found.record.len();
+        // It ends in any case: an end that could not be written down is told to the caller.
+        let journaled = self.journal_end(id, reason);
         let woken = shard.end(found, reason, now, &mut self.sink(after));
         after.woken.extend(woken);
         shard.tidy(pinned);
@@ -86,7 +89,7 @@ impl Sessions {
         if let Some(guard) = guard {
             guard.remove(owner, id);
         }
-        Ok(Outcome::Done)
+        journaled.map(|()| Outcome::Done)
     }
 
     /// Ends all sessions of an owner but one; returns how many.

@@ -186,6 +186,7 @@ impl Sessions {
             suspicious: self.suspicious.load(Relaxed),
             watched: self.watches.load(Relaxed),
             events_dropped: self.events.dropped(),
+            journal: self.journal_stats(),
             ..Stats::default()
         };
         for shard in &self.shards {

@@ -125,8 +125,8 @@ impl Sessions {
         let pinned = pin.pinned();
         let mut after = After::default();
         let work = |target: SessionId, owner: &str, guard: OwnerLock<'_>, after: &mut After| {
-            let (now, tick) = self.now();
             let mut shard = self.lock_shard(target);
+            let (now, tick) = self.now();
             let found = match shard.find(pinned, target, tick) {
                 Ok(found) => found,
                 Err(NotHere::Alias) => return Ok(None),
@@ -143,6 +143,10 @@ impl Sessions {
                 self.exchange_back(found, &draft);
                 return Err(Error::Full(Limit::Memory));
             };
+            if let Err(error) = self.journal_put(fresh.record()) {
+                self.exchange_back(found, &draft);
+                return Err(error);
+            }
             shard.rewrite(found, fresh);
             self.tell_login(target, &remake, after);
             shard.tidy(pinned);
@@ -226,8 +230,9 @@ impl Sessions {
         renew: bool,
         after: &mut After,
     ) -> Result<Option<String>> {
-        let (now, tick) = self.now();
         let mut pair = self.lock_pair(old, new);
+        // Under the locks, for which this may have waited beyond the deadline.
+        let (now, tick) = self.now();
         let found = match pair.old.find(pinned, old, tick) {
             Ok(found) => found,
             Err(NotHere::Alias) => return Ok(None),
@@ -246,10 +251,7 @@ impl Sessions {
         };
         if let Err(refused) = inserted {
             self.exchange_back(found, &draft);
-            return match refused {
-                Refused::Exists => Ok(None),
-                Refused::Memory => Err(Error::Full(Limit::Memory)),
-            };
+            return again(refused);
         }
         if session.created.0 <= self.moves_until.load(Relaxed) {
             // While the session is in both places: a walk that came too early for the one and
@@ -258,18 +260,22 @@ impl Sessions {
             self.moves.fetch_add(1, Release);
         }
         // From here on nobody can look up the new id but through us: its token is still ours.
+        let until = Tick::deadline(now, self.options.grace);
+        if let Err(error) = self.journal_move(pinned, old, new, renew.then_some(until)) {
+            self.take_back(&mut pair, pinned, new, found, &draft);
+            return Err(error);
+        }
         // The insertion may have moved the old entry; nobody else can have taken it out.
         let Some(found) = pair.old.find_again(pinned, old) else { return Ok(None) };
         if renew {
-            let until = Tick::deadline(now, self.options.grace);
-            match pair.old.alias(found, new, until) {
-                Ok(watched) => pair.next().watched().give(new, watched),
-                Err(_) => {
-                    pair.next().withdraw(pinned, new);
-                    self.exchange_back(found, &draft);
-                    return Err(Error::Full(Limit::Memory));
-                }
-            }
+            let Ok(watched) = pair.old.alias(found, new, until) else {
+                // Takes back what was written down.
+                let _ = self.journal_end(new, Reason::Revoked);
+                let _ = self.journal_put(found.record);
+                self.take_back(&mut pair, pinned, new, found, &draft);
+                return Err(Error::Full(Limit::Memory));
+            };
+            pair.next().watched().give(new, watched);
         } else {
             after.woken.extend(pair.old.displace(found, Reason::Rotated, tick));
         }
@@ -283,6 +289,27 @@ impl Sessions {
         pair.old.tidy(pinned);
         pair.next().tidy(pinned);
         Ok(Some(session.owner.to_owned()))
+    }
+
+    /// Takes a session out again that was about to take another one's place.
+    fn take_back(
+        &self,
+        pair: &mut Pair<'_>,
+        pinned: Pinned<'_>,
+        new: SessionId,
+        found: Found<'_>,
+        draft: &Draft<'_>,
+    ) {
+        pair.next().withdraw(pinned, new);
+        self.exchange_back(found, draft);
+    }
+}
+
+/// What a refused insertion means: another try with another token, or the end of it.
+fn again<T>(refused: Refused) -> Result<Option<T>> {
+    match refused {
+        Refused::Exists => Ok(None),
+        Refused::Memory => Err(Error::Full(Limit::Memory)),
     }
 }
 

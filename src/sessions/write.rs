@@ -45,13 +45,18 @@ impl Sessions {
         let pin = self.pin();
         let pinned = pin.pinned();
         let _late = WakeLate;
-        let (mut shard, found, now) = self.find_locked(pinned, id)?;
+        let (mut shard, found, _) = self.find_locked(pinned, id)?;
         let (encoded, result) = {
             let _updating = Updating::begin();
             write(found.record)?
         };
+        // Anew: a closure that took long must not bring back what has expired meanwhile.
+        let (now, tick) = self.now();
         // The result is the caller's: it is given back, or dropped, with no lock held.
         let written = self.check_size(encoded.data().len()).and_then(|()| {
+            if !found.record.life().load().is_live(tick) {
+                return Err(Error::Missing(Missing::Ended(Reason::Expired)));
+            }
             let draft = self.rewritten(found.record, encoded.data(), now);
             self.settle(&mut shard, found, &draft).map(|()| draft.version)
         });
@@ -98,6 +103,10 @@ impl Sessions {
             self.common.budget.release(class, bytes(more));
             return Err(Error::Full(Limit::Memory));
         };
+        if let Err(error) = self.journal_put(fresh.record()) {
+            self.common.budget.release(class, bytes(more));
+            return Err(error);
+        }
         shard.rewrite(found, fresh);
         if less > 0 {
             self.common.budget.release(class, bytes(less));

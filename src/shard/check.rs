@@ -1,13 +1,37 @@
-//! Checks of what must hold in a shard.
+//! What a shard tells of itself: its numbers, whether all is in order.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
-use super::{Locked, key_of};
+use super::{Locked, Tally, key_of};
 use crate::record::{Kind, NODE_NONE, Record};
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::wheel::NodeIndex;
 
 impl Locked<'_> {
+    pub(crate) fn tally(&self) -> Tally {
+        self.state.tally
+    }
+
+    pub(crate) fn ended_count(&self) -> usize {
+        self.state.ended.len()
+    }
+
+    /// Bytes of the shard's array, of its wheel, and of memory that waits for its last reader.
+    pub(crate) fn memory_bytes(&self) -> (usize, usize, usize) {
+        let writer = &self.state.writer;
+        (writer.array_bytes(&self.common.table), self.state.wheel.bytes(), writer.limbo_bytes())
+    }
+
+    /// How long the lock was held at most to grow or shrink the array.
+    pub(crate) fn resize_max(&self) -> Duration {
+        self.state.writer.resize_max()
+    }
+
+    pub(crate) fn wheel_nodes(&self) -> u32 {
+        self.state.wheel.len()
+    }
+
     /// Checks what must hold, and calls `visit` with each live session.
     ///
     /// # Panics

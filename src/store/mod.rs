@@ -1,11 +1,16 @@
 //! The store: what those who embed it see.
 
+#[cfg(unix)]
+mod durable;
 mod identity;
 mod observe;
+mod options;
 
 use std::fmt;
 use std::marker::PhantomData;
 
+#[cfg(unix)]
+pub use durable::{Progress, RecoveryReport};
 pub use identity::Except;
 pub use observe::{Cursor, Page};
 
@@ -49,6 +54,8 @@ pub struct Store<S = Attributes> {
 struct Threads {
     closing: Arc<AtomicBool>,
     expiry: Mutex<Option<ExpiryThread>>,
+    #[cfg(unix)]
+    durable: Option<durable::Durable>,
 }
 
 impl Drop for Threads {
@@ -93,7 +100,12 @@ impl<S: SessionData> Builder<S> {
         let sessions = Arc::new(Sessions::new(options)?);
         let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
         let closing = Arc::clone(&sessions.closing);
-        let threads = Arc::new(Threads { closing, expiry: Mutex::new(expiry) });
+        let threads = Arc::new(Threads {
+            closing,
+            expiry: Mutex::new(expiry),
+            #[cfg(unix)]
+            durable: None,
+        });
         Ok(Store { sessions, threads, data: PhantomData })
     }
 }

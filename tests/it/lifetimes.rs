@@ -76,6 +76,22 @@ fn at_the_deadline_every_call_is_refused_with_nothing_swept() {
 }
 
 // The two deadlines: activity moves the idle one only, and never beyond the lifetime.
+/// The closure of an update takes until after the deadline: meanwhile others were told that the
+/// session has expired, and its owner may have logged in anew within his limit.
+#[test]
+fn an_update_across_the_deadline_brings_nothing_back() {
+    let (store, clock) = unswept(|b| b.idle_timeout(Duration::from_secs(60)));
+    let id = log_in(&store);
+    clock.advance(Duration::from_secs(59));
+    let updated = store.update(id, |s| {
+        clock.advance(Duration::from_secs(2));
+        assert_eq!(store.peek(id, |_| ()), Err(EXPIRED));
+        s.set("late", true);
+    });
+    assert!(matches!(updated, Err(Error::Missing(EXPIRED))), "{updated:?}");
+    assert!(!is_live(&store, id));
+}
+
 #[test]
 fn activity_restarts_the_idle_time_but_not_the_lifetime() {
     let (store, clock) = unswept(|b| b.idle_timeout(seconds(600)).lifetime(seconds(3600)));

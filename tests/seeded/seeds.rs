@@ -60,7 +60,7 @@ pub(crate) const SEEDS: &[Seed] = &[
         name: "update_as_read_then_write",
         file: "sessions/write.rs",
         shipped: "\
-        let (mut shard, found, now) = self.find_locked(pinned, id)?;
+        let (mut shard, found, _) = self.find_locked(pinned, id)?;
         let (encoded, result) = {
             let _updating = Updating::begin();
             write(found.record)?
@@ -68,7 +68,7 @@ pub(crate) const SEEDS: &[Seed] = &[
         seeded: "\
         let _ = Updating::begin;
         let (encoded, result) = write(self.resolve(pinned, id).map_err(Error::Missing)?)?;
-        let (mut shard, found, now) = self.find_locked(pinned, id)?;",
+        let (mut shard, found, _) = self.find_locked(pinned, id)?;",
         test: Test::It("seeds::nobody_writes_during_an_update"),
     },
     Seed {

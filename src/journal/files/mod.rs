@@ -65,6 +65,7 @@ pub(crate) trait File: Send + Sync + 'static {
     fn len(&self) -> io::Result<u64>;
 
     /// Fills the buffer, or fails with `UnexpectedEof`.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the tests of the files"))]
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all of it: interrupted and short writes go on, one without progress is an error.
@@ -76,6 +77,7 @@ pub(crate) trait File: Send + Sync + 'static {
     /// reserve: zeroes are written then. After an error the file may be longer than before.
     fn allocate(&self, len: u64) -> io::Result<()>;
 
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the tests of the files"))]
     fn set_len(&self, len: u64) -> io::Result<()>;
 
     /// Makes data and length durable, also of what was written through a mapping before.
@@ -93,6 +95,14 @@ pub(crate) trait File: Send + Sync + 'static {
     /// calls it clean, so that no later one writes it either. For the simulators.
     #[cfg(test)]
     fn forget_unsynced(&self) {}
+}
+
+/// The files of a store.
+pub(crate) type StoreFiles = real::RealFiles;
+
+/// Syncs a file by its name.
+pub(crate) fn sync_file<F: Files>(files: &F, name: &str) -> io::Result<()> {
+    files.open_to_write(name)?.sync()
 }
 
 /// The first bytes of a file in memory, writable. May outlive the file's handle.

@@ -14,7 +14,9 @@ pub(super) const NEVER: Time = u64::MAX;
 pub(super) const RESOLUTION: Time = 100_000_000;
 /// The clock of the store reaches so far, nearly seven years; afterwards it stands still, and
 /// what can expire has expired.
-pub(super) const REACH: Time = (u32::MAX as u64 - 17) * 50_000_000;
+pub(super) const REACH: Time = (u32::MAX as u64 - 17) * 50_000_000 - YEAR;
+/// A clock begins so long after its origin, which leaves room for the past.
+const YEAR: Time = 365 * 24 * 60 * 60 * 1_000_000_000;
 
 pub(super) fn nanos(duration: Duration) -> Time {
     u64::try_from(duration.as_nanos()).unwrap_or(NEVER)

@@ -1,0 +1,107 @@
+//! The saver thread: takes a snapshot when the log has become long, or a sync has failed.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::fork;
+use crate::sessions::{Saved, Sessions};
+use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{Arc, Mutex, lock};
+
+/// How often the thread looks.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// After a snapshot failed, the next one waits so many rounds: 10 seconds.
+const ROUNDS_AFTER_FAILURE: u32 = 50;
+/// The log may be so many times the bytes of all sessions.
+const LOG_FACTOR: u64 = 2;
+
+/// The thread, which holds the store only while it works.
+pub(crate) struct Saver {
+    shared: Arc<Shared>,
+    thread: Option<std::thread::JoinHandle<()>>,
+    generation: u32,
+}
+
+struct Shared {
+    /// The generation of the last snapshot. One is taken at a time.
+    last: Mutex<u64>,
+    /// The log's bytes when it was begun.
+    bytes: AtomicU64,
+    snapshot_bytes: u64,
+}
+
+impl Saver {
+    /// Starts the thread. `last` is the generation of the newest snapshot.
+    pub(crate) fn start(sessions: &Arc<Sessions>, last: u64, snapshot_bytes: u64) -> Result<Saver> {
+        let shared =
+            Arc::new(Shared { last: Mutex::new(last), bytes: AtomicU64::new(0), snapshot_bytes });
+        let store = Arc::downgrade(sessions);
+        let run = {
+            let shared = Arc::clone(&shared);
+            move || {
+                let mut pause = 0;
+                loop {
+                    std::thread::park_timeout(INTERVAL);
+                    let Some(sessions) = store.upgrade() else { return };
+                    if sessions.closing.load(Relaxed) {
+                        return;
+                    }
+                    if pause > 0 {
+                        pause -= 1;
+                    } else if shared.is_due(&sessions) && shared.save(&sessions).is_err() {
+                        // The log goes on to grow; what is wrong with the disk shows in the stats.
+                        pause = ROUNDS_AFTER_FAILURE;
+                    }
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("cloakroom-saver".into())
+            .spawn(run)
+            .map_err(Error::Thread)?;
+        Ok(Saver { shared, thread: Some(thread), generation: fork::generation() })
+    }
+
+    /// Takes a snapshot now.
+    pub(crate) fn save(&self, sessions: &Sessions) -> Result<Saved> {
+        if self.generation != fork::generation() {
+            return Err(Error::Forked);
+        }
+        self.shared.save(sessions)
+    }
+
+    /// Wakes the thread, which stops, and waits for that; not if it is the caller.
+    pub(crate) fn stop(&mut self) {
+        let Some(thread) = self.thread.take() else { return };
+        if self.generation != fork::generation() {
+            // The thread is the parent's.
+            std::mem::forget(thread);
+            return;
+        }
+        thread.thread().unpark();
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic of the thread was reported when it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn is_due(&self, sessions: &Sessions) -> bool {
+        let Some(journal) = sessions.journal.get() else { return false };
+        let stats = journal.stats();
+        let live = sessions.common.budget.sums().0.bytes;
+        let most = self.snapshot_bytes.max(LOG_FACTOR.saturating_mul(live));
+        stats.degraded || stats.log_bytes.saturating_sub(self.bytes.load(Relaxed)) > most
+    }
+
+    fn save(&self, sessions: &Sessions) -> Result<Saved> {
+        let mut last = lock(&self.last);
+        let bytes = sessions.journal.get().map_or(0, |journal| journal.stats().log_bytes);
+        // Also after a failure: a file that could not be removed keeps its name for itself.
+        *last += 1;
+        let saved = sessions.save(*last)?;
+        self.bytes.store(bytes, Relaxed);
+        saved.ok_or(Error::Forked)
+    }
+}

@@ -1,0 +1,51 @@
+//! Where there is no journal: nothing is written down.
+
+use crate::clock::{Nanos, Tick};
+use crate::error::{Reason, Result};
+use crate::reclaim::Pinned;
+use crate::record::Record;
+use crate::token::SessionId;
+
+use super::Sessions;
+
+/// What a snapshot came to: there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved;
+
+/// No journal.
+pub(crate) enum StoreJournal {}
+
+impl Sessions {
+    pub(super) fn journal_put(&self, _record: Record<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn journal_move(
+        &self,
+        _pinned: Pinned<'_>,
+        _old: SessionId,
+        _new: SessionId,
+        _alias_until: Option<Tick>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn journal_end(&self, _id: SessionId, _reason: Reason) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn journal_instead(
+        &self,
+        _pinned: Pinned<'_>,
+        _new: SessionId,
+        _old: SessionId,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn journal_stats(&self) -> Option<crate::stats::JournalStats> {
+        None
+    }
+
+    pub(super) fn journal_touch(&self, _record: Record<'_>, _before: Tick, _now: Nanos) {}
+}

@@ -1,0 +1,310 @@
+//! A store whose sessions survive the process: opened on a directory.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::{Store, Threads};
+use crate::clock::Stopwatch;
+use crate::data::{self, SessionData};
+use crate::error::{Error, Result};
+use crate::expiry::ExpiryThread;
+use crate::journal::entry::Entry;
+use crate::journal::files::real::{Lock, RealFiles};
+use crate::journal::files::{Files as _, StoreFiles};
+use crate::journal::snapshot::Found;
+use crate::journal::{Calendar, Expected, Flush, Journal, Keeping, Survey};
+use crate::keep::OnDamage;
+use crate::options::Builder;
+use crate::saver::Saver;
+use crate::sessions::{Saved, Sessions};
+use crate::sync::{Arc, Mutex, lock};
+
+/// How often a lock that somebody else holds is asked for again.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// How often progress is told, in sessions.
+const PROGRESS_EVERY: u64 = 8192;
+
+/// What opening a store found.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RecoveryReport {
+    /// The sessions that are there, expired ones included until they are cleared away.
+    pub sessions: u64,
+    /// The sessions that came from the snapshot.
+    pub from_snapshot: u64,
+    /// The changes that came from the log behind it.
+    pub changes: u64,
+    /// Bytes behind the end of the log, which were never acknowledged: what a crash leaves.
+    pub torn_bytes: u64,
+    /// Where damaged files were put, if they were.
+    pub quarantine: Option<PathBuf>,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// How far opening has come: for a progress bar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The sessions that were read so far.
+    pub sessions: u64,
+    /// The sessions in the snapshot. The log's changes come on top.
+    pub sessions_total: u64,
+    /// Since opening began.
+    pub elapsed: Duration,
+}
+
+/// What a store on disk has besides.
+pub(super) struct Durable {
+    report: RecoveryReport,
+    saver: Mutex<Option<Saver>>,
+}
+
+impl<S: SessionData> Builder<S> {
+    /// Opens a store whose sessions live in memory and survive the process in `directory`, which
+    /// is created if it is not there (its parent is not).
+    ///
+    /// Reads what is there: the time is that of reading the files once. See
+    /// [`open_with`](Builder::open_with) for a progress bar, [`Store::recovery`] for what was
+    /// found.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another store or process uses the directory, [`Error::Damaged`],
+    /// [`Error::Unreadable`] for files of another version, session type or layout, of which not a
+    /// byte is changed; [`Error::Files`], [`Error::Full`] on a full disk; else as
+    /// [`in_memory`](Builder::in_memory).
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Store};
+    ///
+    /// # let name = format!("cloakroom-doc-{}", std::process::id());
+    /// # let directory = std::env::temp_dir().join(name);
+    /// let store: Store = Store::builder().open(&directory)?;
+    /// let id = store.create(Attributes::from([("cart", 1.into())]))?.id();
+    /// store.close()?;
+    ///
+    /// let store: Store = Store::builder().open(&directory)?;
+    /// assert_eq!(store.read(id, |s| s.get_i64("cart"))?, Some(1));
+    /// # drop(store);
+    /// # let _ = std::fs::remove_dir_all(&directory);
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn open(self, directory: impl AsRef<Path>) -> Result<Store<S>> {
+        self.open_with(directory, |_| ())
+    }
+
+    /// As [`open`](Builder::open), and tells now and then how far it has come.
+    ///
+    /// # Errors
+    /// As [`open`](Builder::open).
+    pub fn open_with(
+        self,
+        directory: impl AsRef<Path>,
+        mut progress: impl FnMut(Progress),
+    ) -> Result<Store<S>> {
+        let watch = Stopwatch::start();
+        let directory = directory.as_ref();
+        let options = self.validated()?;
+        let keep = options.keep.clone();
+        let wants_thread = options.expiry_thread;
+        let (files, held) = claim(directory, keep.wait_for_lock)?;
+        let expected = Expected { schema: schema_of::<S>(keep.schema) };
+        let mut report = RecoveryReport::default();
+        let survey = match Survey::of(&*files, expected) {
+            Err(Error::Damaged { .. }) if keep.on_damage == OnDamage::QuarantineAndStartEmpty => {
+                report.quarantine = Some(quarantine(&files)?);
+                Survey::of(&*files, expected)?
+            }
+            survey => survey?,
+        };
+        let sessions = Arc::new(Sessions::new(options)?);
+        let calendar = Calendar::new(sessions.clock(), survey.latest_ms());
+        let restored = Restoring { sessions: &sessions, calendar: &calendar, files: &files }
+            .all::<S>(&survey, &mut report, &watch, &mut progress);
+        restored?;
+        let keeping = Keeping {
+            durability: keep.durability,
+            sync_interval: keep.sync_interval,
+            segment_bytes: keep.segment_bytes,
+            append: keep.append,
+            schema: expected.schema,
+        };
+        let journal = Journal::open(Arc::clone(&files), &survey, keeping, calendar)?;
+        journal.hold(held);
+        let generation = survey.generation;
+        drop(survey);
+        let _ = sessions.journal.set(journal);
+        let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
+        let saver = Saver::start(&sessions, generation, keep.snapshot_bytes)?;
+        report.sessions = sessions.common.budget.sums().0.sessions;
+        report.elapsed = watch.elapsed();
+        let durable = Durable { report, saver: Mutex::new(Some(saver)) };
+        let closing = Arc::clone(&sessions.closing);
+        let threads =
+            Arc::new(Threads { closing, expiry: Mutex::new(expiry), durable: Some(durable) });
+        Ok(Store { sessions, threads, data: PhantomData })
+    }
+}
+
+/// Takes the directory for this store alone.
+fn claim(directory: &Path, wait: Duration) -> Result<(Arc<StoreFiles>, Lock)> {
+    let io = |doing| {
+        let file = directory.to_owned();
+        move |error| Error::Files { file, doing, error }
+    };
+    let files = RealFiles::open_dir(directory).map_err(io("open"))?;
+    let watch = Stopwatch::start();
+    loop {
+        if let Some(held) = files.lock().map_err(io("lock"))? {
+            return Ok((Arc::new(files), held));
+        }
+        if watch.elapsed() >= wait {
+            return Err(Error::Locked { directory: directory.to_owned() });
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+}
+
+/// Renames whatever is there, so that nothing of it is read again.
+fn quarantine(files: &StoreFiles) -> Result<PathBuf> {
+    let io = |error| Error::Files { file: files.path(""), doing: "quarantine files in", error };
+    let names = files.list().map_err(io)?;
+    let number = (0_u32..)
+        .find(|number| {
+            let prefix = format!("quarantine-{number}-");
+            !names.iter().any(|name| name.starts_with(&prefix))
+        })
+        .unwrap_or_default();
+    for name in
+        names.iter().filter(|name| name.starts_with("log-") || name.starts_with("snapshot-"))
+    {
+        files.rename(name, &format!("quarantine-{number}-{name}")).map_err(io)?;
+    }
+    files.sync_dir().map_err(io)?;
+    Ok(files.path(&format!("quarantine-{number}-*")))
+}
+
+/// The number that files of this session type bear.
+fn schema_of<S: SessionData>(number: u64) -> u64 {
+    let name = std::any::type_name::<S>();
+    let name = name.rsplit("::").next().unwrap_or(name);
+    let text =
+        format!("{name} {number} {} {}", size_of::<S::Archived>(), align_of::<S::Archived>());
+    crate::journal::frame::body_sum(text.as_bytes(), 0)
+}
+
+/// Where sessions come back to.
+struct Restoring<'a> {
+    sessions: &'a Sessions,
+    calendar: &'a Calendar,
+    files: &'a StoreFiles,
+}
+
+impl Restoring<'_> {
+    fn all<S: SessionData>(
+        &self,
+        survey: &Survey<StoreFiles>,
+        report: &mut RecoveryReport,
+        watch: &Stopwatch,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<()> {
+        if let Some(snapshot) = &survey.snapshot {
+            let sessions_total = snapshot.counts().live();
+            for found in snapshot.entries() {
+                let damaged = |offset, problem: String| Error::Damaged {
+                    file: self.files.path(&survey.snapshot_name()),
+                    offset,
+                    problem,
+                };
+                let (at, found) =
+                    found.map_err(|damage| damaged(damage.offset, damage.to_string()))?;
+                match found {
+                    Found::Session(stored) => {
+                        data::check::<S>(stored.data).map_err(|problem| damaged(at.0, problem))?;
+                        self.sessions.restore(self.calendar, &stored)?;
+                        report.from_snapshot += 1;
+                    }
+                    Found::Alias(alias) => self.sessions.restore_alias(self.calendar, alias)?,
+                }
+                let sessions = report.from_snapshot;
+                if sessions.is_multiple_of(PROGRESS_EVERY) {
+                    progress(Progress { sessions, sessions_total, elapsed: watch.elapsed() });
+                }
+            }
+        }
+        report.torn_bytes = survey.torn_bytes;
+        report.changes = survey.replay(self.files, |entry| {
+            if let Entry::Put(stored) | Entry::Move { new: stored, .. } = &entry {
+                data::check::<S>(stored.data).map_err(|problem| Error::Unreadable {
+                    file: self.files.path("log"),
+                    problem: format!("the data of session {}: {problem}", stored.id),
+                })?;
+            }
+            self.sessions.apply(self.calendar, &entry)
+        })?;
+        Ok(())
+    }
+}
+
+impl<S> Store<S> {
+    /// Whatever was written before this call, to be waited for until it is durable: await it, or
+    /// call [`wait`](Flush::wait). Asks for a sync at once; all who wait share it.
+    ///
+    /// For a store in memory there is nothing to wait for.
+    pub fn flush(&self) -> Flush {
+        self.sessions.journal.get().map_or_else(Flush::nothing, Journal::flush)
+    }
+
+    /// Writes all sessions to a snapshot now, so that the log before it can go: takes a moment for
+    /// each, in the background of whatever else happens. The store does so by itself when the log
+    /// gets long ([`Builder::snapshot_bytes`]). None for a store in memory.
+    ///
+    /// # Errors
+    /// [`Error::Files`], [`Error::Full`]: then the files are as they were. [`Error::Forked`].
+    pub fn snapshot(&self) -> Result<Option<Saved>> {
+        let Some(durable) = &self.threads.durable else { return Ok(None) };
+        let saver = lock(&durable.saver);
+        match &*saver {
+            Some(saver) => saver.save(&self.sessions).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// What opening the store found; None for a store in memory.
+    pub fn recovery(&self) -> Option<&RecoveryReport> {
+        self.threads.durable.as_ref().map(|durable| &durable.report)
+    }
+
+    /// Makes everything durable and tells whether that worked. Other handles of the store go on
+    /// to read; their writes fail once the last handle is gone, as they are then too.
+    ///
+    /// # Errors
+    /// [`Error::NotDurable`], [`Error::Forked`].
+    pub fn close(self) -> Result<()> {
+        if let Some(journal) = self.sessions.journal.get() {
+            journal.flush().wait()?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Durable {
+    fn drop(&mut self) {
+        if let Some(mut saver) = lock(&self.saver).take() {
+            saver.stop();
+        }
+    }
+}
+
+impl fmt::Display for RecoveryReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} sessions ({} from the snapshot, {} changes from the log) in {:.0?}",
+            self.sessions, self.from_snapshot, self.changes, self.elapsed
+        )
+    }
+}

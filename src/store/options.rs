@@ -1,0 +1,71 @@
+//! The options of a store that is opened on a directory.
+
+use std::time::Duration;
+
+use crate::keep::{Append, Durability, OnDamage};
+use crate::options::Builder;
+
+/// Options of a store on a directory; one in memory ignores them.
+impl<S> Builder<S> {
+    /// What a write that returned survives. Default [`Durability::Crash`].
+    pub fn durability(mut self, durability: Durability) -> Builder<S> {
+        self.options.keep.durability = durability;
+        self
+    }
+
+    /// How long a change may be in the file without being synced: what a power loss may take.
+    /// Default 1 second; 10 ms to 1 hour.
+    pub fn sync_interval(mut self, interval: Duration) -> Builder<S> {
+        self.options.keep.sync_interval = interval;
+        self
+    }
+
+    /// How much idle time a session may lose by a crash, at most: so seldom is it written down that
+    /// a session was only read. Default 60 seconds, and never more than a tenth of its idle
+    /// timeout.
+    pub fn touch_granularity(mut self, granularity: Duration) -> Builder<S> {
+        self.options.keep.touch_granularity = granularity;
+        self
+    }
+
+    /// How changes reach the log. Default [`Append::Mapped`]. [`Append::Written`] costs a system
+    /// call for each change, and is for file systems on which mappings are slow or forbidden.
+    pub fn append(mut self, append: Append) -> Builder<S> {
+        self.options.keep.append = append;
+        self
+    }
+
+    /// The size of a segment of the log, reserved on disk beforehand; two of them exist at a time.
+    /// Default 16 MiB; 1 MiB to 1 GiB.
+    pub fn segment_bytes(mut self, bytes: u64) -> Builder<S> {
+        self.options.keep.segment_bytes = bytes;
+        self
+    }
+
+    /// How long the log may get before a snapshot takes its place: this much, or twice the bytes
+    /// of all sessions where that is more. Default 64 MiB. The time of a restart grows with it.
+    pub fn snapshot_bytes(mut self, bytes: u64) -> Builder<S> {
+        self.options.keep.snapshot_bytes = bytes;
+        self
+    }
+
+    /// The number of the session type's present form. Give another one whenever its fields change:
+    /// files with another number are refused, instead of being read as something else. Default 0.
+    pub fn schema(mut self, number: u64) -> Builder<S> {
+        self.options.keep.schema = number;
+        self
+    }
+
+    /// How long to wait for another store or process that uses the directory: for deploys, in which
+    /// the new process starts before the old one has closed. Default not at all.
+    pub fn wait_for_lock(mut self, time: Duration) -> Builder<S> {
+        self.options.keep.wait_for_lock = time;
+        self
+    }
+
+    /// What to do when files are damaged. Default [`OnDamage::Refuse`].
+    pub fn on_damage(mut self, choice: OnDamage) -> Builder<S> {
+        self.options.keep.on_damage = choice;
+        self
+    }
+}
