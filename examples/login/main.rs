@@ -1,7 +1,7 @@
 //! A server with a login, to try the store: `cargo run --release --example login`.
 //!
 //! `web.rs` has the requests, one function each; `cookie.rs` the cookie; `page.rs` the HTML. This
-//! file starts the server, prints the store's numbers, and ends it on Ctrl-C.
+//! file starts the server, prints the store's numbers, and ends it on Ctrl-C or SIGTERM.
 
 mod cookie;
 mod page;
@@ -9,6 +9,7 @@ mod web;
 
 use std::io::{ErrorKind, Write as _};
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,9 +18,11 @@ use cookie::CookieStyle;
 use tokio::net::TcpListener;
 
 const USAGE: &str = "\
-Usage: login [--port N] [--secure]
-  --port N   listen on 127.0.0.1:N (default 3000; 0 takes any free port)
-  --secure   for use behind TLS: the cookie is named __Host-id and has the attribute Secure";
+Usage: login [--port N] [--secure] [--sessions DIR | --memory]
+  --port N        listen on 127.0.0.1:N (default 3000; 0 takes any free port)
+  --secure        for use behind TLS: the cookie is named __Host-id and has the attribute Secure
+  --sessions DIR  where the sessions are kept (default ./sessions)
+  --memory        keep them in memory only: they end with the server";
 
 /// How often the numbers are printed, if they changed.
 const NUMBERS_EVERY: Duration = Duration::from_secs(5);
@@ -29,7 +32,12 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(3);
 struct Options {
     port: u16,
     cookie: CookieStyle,
+    /// None: in memory only.
+    sessions: Option<PathBuf>,
 }
+
+/// How long to wait for another server that still uses the sessions: at a deploy, the one before.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -52,7 +60,8 @@ async fn main() -> ExitCode {
 
 /// Reads the command line; None asks for help.
 fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { port: 3000, cookie: CookieStyle::PlainHttp };
+    let sessions = Some("sessions".into());
+    let mut options = Options { port: 3000, cookie: CookieStyle::PlainHttp, sessions };
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--port" => {
@@ -61,6 +70,10 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
                     port.parse().map_err(|_| format!("--port {port}: not from 0 to 65535"))?;
             }
             "--secure" => options.cookie = CookieStyle::BehindTls,
+            "--sessions" => {
+                options.sessions = Some(args.next().ok_or("--sessions needs a directory")?.into());
+            }
+            "--memory" => options.sessions = None,
             "--help" | "-h" => return Ok(None),
             _ => return Err(format!("unknown option {arg}")),
         }
@@ -69,18 +82,26 @@ fn options(mut args: impl Iterator<Item = String>) -> Result<Option<Options>, St
 }
 
 /// The store of a server that strangers can reach: with limits.
-fn open_store() -> cloakroom::Result<Store> {
-    Store::builder()
+fn open_store(sessions: Option<&Path>) -> cloakroom::Result<Store> {
+    let builder = Store::builder()
         .idle_timeout(Duration::from_secs(30 * 60))
         .lifetime(Duration::from_secs(12 * 60 * 60))
         .sessions_max(100_000)
         .bytes_max(64 << 20)
         .sessions_per_owner(10, OwnerLimit::EndOldest)
-        .in_memory()
+        .wait_for_lock(LOCK_WAIT);
+    match sessions {
+        Some(directory) => builder.open(directory),
+        None => builder.in_memory(),
+    }
 }
 
 async fn run(options: Options) -> Result<(), String> {
-    let store = open_store().map_err(|error| error.to_string())?;
+    let sessions = options.sessions.as_deref();
+    let store = open_store(sessions).map_err(|error| error.to_string())?;
+    if let (Some(directory), Some(report)) = (sessions, store.recovery()) {
+        say(&format!("Sessions in {}: {report}.", directory.display()));
+    }
     let listener =
         TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await.map_err(|error| {
             let port = options.port;
@@ -97,21 +118,45 @@ async fn run(options: Options) -> Result<(), String> {
 
     let numbers = tokio::spawn(print_numbers(store.clone()));
     let server = axum::serve(listener, web::router(store.clone(), options.cookie))
-        .with_graceful_shutdown(ctrl_c());
+        .with_graceful_shutdown(told_to_stop());
     let result = tokio::select! {
         result = server => result.map_err(|error| error.to_string()),
-        () = async { ctrl_c().await; tokio::time::sleep(SHUTDOWN_MAX).await } => Ok(()),
+        () = async { told_to_stop().await; tokio::time::sleep(SHUTDOWN_MAX).await } => Ok(()),
     };
     numbers.abort();
     say(&format!("Stopped. {}", store.stats()));
+    store.close().map_err(|error| error.to_string())?;
     result
 }
 
-async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        // Then only a kill ends the server.
-        std::future::pending::<()>().await;
+/// Resolves on Ctrl-C, or on SIGTERM, by which service managers stop a server.
+async fn told_to_stop() {
+    let interrupted = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Then only a kill ends the server.
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = interrupted => {}
+        () = terminated() => {}
     }
+}
+
+#[cfg(unix)]
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => {
+            signal.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminated() {
+    std::future::pending().await
 }
 
 async fn print_numbers(store: Store) {
@@ -155,7 +200,7 @@ With curl: log in and be counted; be counted again; log out, and be refused with
   curl -s -b jar -d '' {url}/logout; curl -si -b jar {url}/account | grep -e HTTP -e class=why
 The numbers of the store: curl -s {url}/stats
 
-Ctrl-C ends it. Sessions live in memory only, and end with it.
+Ctrl-C ends it. Sessions are kept on disk: start it again, and whoever was logged in still is.
 "
     )
 }

@@ -275,7 +275,7 @@ fn a_taken_port_is_a_clear_error() {
     let server = Server::start(&[]);
     let port = server.address.rsplit(':').next().unwrap().to_owned();
     let mut second = Command::new(&*EXAMPLE);
-    second.args(["--port", &port]).stdout(Stdio::null()).stderr(Stdio::piped());
+    second.args(["--memory", "--port", &port]).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut second = Killed(second.spawn().unwrap());
     let status = second.wait();
     let mut problem = String::new();
@@ -293,6 +293,34 @@ fn ctrl_c_ends_the_server_although_a_connection_is_open() {
     let pid = server.child.0.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert_eq!(server.child.wait().code(), Some(0));
+}
+
+/// A deploy, then a crash: whoever was logged in still is, and every visit that was answered counts.
+#[cfg(unix)]
+#[test]
+fn sessions_outlive_the_server() {
+    let name = format!("cloakroom-login-{}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
+    let _ = std::fs::remove_dir_all(&directory);
+    let args = ["--sessions", directory.to_str().unwrap()];
+    let mut server = Server::start(&args);
+    let mut browser = server.browser();
+    browser.get("/").assert_visit(1);
+    let mut visits = 1;
+    for signal in ["-TERM", "-KILL", "-KILL"] {
+        for _ in 0..20 {
+            visits += 1;
+            browser.get("/").assert_visit(visits);
+        }
+        let pid = server.child.0.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        server.child.wait();
+        server = Server::start(&args);
+        browser.address = server.address.clone();
+    }
+    browser.get("/").assert_visit(visits + 1);
+    drop(server);
+    let _ = std::fs::remove_dir_all(&directory);
 }
 
 // ---- The server ----------------------------------------------------------------------------
@@ -328,11 +356,14 @@ struct Server {
 impl Server {
     fn start(args: &[&str]) -> Server {
         let mut command = Command::new(&*EXAMPLE);
-        command.args(["--port", "0"]).args(args).stdout(Stdio::piped());
+        command.args(["--port", "0", "--memory"]).args(args).stdout(Stdio::piped());
         let mut child = Killed(command.spawn().unwrap());
         let mut output = BufReader::new(child.0.stdout.take().unwrap());
         let mut line = String::new();
-        output.read_line(&mut line).unwrap();
+        while !line.starts_with("Listening") {
+            line.clear();
+            assert!(output.read_line(&mut line).unwrap() > 0, "the server ended");
+        }
         let address = line.trim().strip_prefix("Listening on http://").expect(&line).to_owned();
         // What it prints later is read, so that it never waits for a reader.
         thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
