@@ -82,7 +82,14 @@
 //!
 //! # What it is not
 //! Not a cache: it never drops a live session to make room unless told so. Not a database. Not a
-//! cluster: one process holds the sessions. And nothing survives that process yet.
+//! cluster: one process holds the sessions.
+//!
+//! # Durability
+//! [`Builder::open`] keeps the sessions in a directory besides: a write that returned survives the
+//! end of the process, however it ends. What a power loss may take is a matter of [`Durability`];
+//! [`Store::flush`] resolves when everything so far is safe from that too. Each change is copied
+//! to a log in the order of its shard's lock; a snapshot takes the log's place when it gets long.
+//! Opening reads them back ([`RecoveryReport`]), and refuses what is damaged.
 //!
 //! # Features
 //! | feature | default | gives | costs |
