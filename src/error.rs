@@ -1,6 +1,7 @@
 //! What can go wrong: the reasons a session is gone, with the crate's one error type.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use crate::version::Version;
 
@@ -89,6 +90,8 @@ pub enum Limit {
     AnonymousBytes,
     /// The system refused memory, or one shard is at the table's own bound.
     Memory,
+    /// The disk is full, or over its quota. Sessions can still be read and ended.
+    Disk,
 }
 
 impl fmt::Display for Limit {
@@ -99,6 +102,7 @@ impl fmt::Display for Limit {
             Limit::AnonymousSessions => "the number of anonymous sessions (anonymous_share)",
             Limit::AnonymousBytes => "the bytes of anonymous sessions (anonymous_share)",
             Limit::Memory => "memory",
+            Limit::Disk => "the disk",
         })
     }
 }
@@ -160,6 +164,42 @@ pub enum Error {
     Thread(std::io::Error),
     /// The process was forked; the store belongs to the parent.
     Forked,
+    /// Another store uses the directory, in this process or in another one.
+    Locked {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// A file of the store is not as it was written, below the point that is known to be durable.
+    /// Nothing was changed. [`Builder::on_damage`](crate::Builder::on_damage) tells what can be
+    /// done.
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        problem: String,
+    },
+    /// A file that this program cannot read: of a newer version, another type of session, another
+    /// layout. Nothing was changed.
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// What it is instead.
+        problem: String,
+    },
+    /// The operating system refused something to do with the store's files.
+    Files {
+        /// The file or directory.
+        file: PathBuf,
+        /// What could not be done: "open", "read", "lock".
+        doing: &'static str,
+        /// What it said.
+        error: std::io::Error,
+    },
+    /// What was written so far could not be made durable. It is in memory, and stays in use; the
+    /// store is making a complete snapshot on new files, after which it is durable again.
+    NotDurable(String),
 }
 
 impl fmt::Display for Error {
@@ -200,6 +240,27 @@ impl fmt::Display for Error {
                 "the process was forked after the store was opened: open a store of its own in \
                  the child",
             ),
+            Error::Locked { directory } => write!(
+                f,
+                "the sessions in {} are used by another store or process: stop it first, or wait \
+                 for it (Builder::wait_for_lock)",
+                directory.display()
+            ),
+            Error::Damaged { file, offset, problem } => write!(
+                f,
+                "{} is damaged at byte {offset}: {problem}. Nothing was changed; restore a copy, \
+                 or choose another Builder::on_damage",
+                file.display()
+            ),
+            Error::Unreadable { file, problem } => {
+                write!(f, "{} cannot be used: {problem}. Nothing was changed", file.display())
+            }
+            Error::Files { file, doing, error } => {
+                write!(f, "cannot {doing} {}: {error}", file.display())
+            }
+            Error::NotDurable(problem) => {
+                write!(f, "sessions are in memory, but not durable on disk yet: {problem}")
+            }
         }
     }
 }
@@ -209,7 +270,7 @@ impl std::error::Error for Error {
         match self {
             Error::Missing(missing) => Some(missing),
             Error::Malformed(malformed) => Some(malformed),
-            Error::Thread(error) => Some(error),
+            Error::Thread(error) | Error::Files { error, .. } => Some(error),
             _ => None,
         }
     }

@@ -6,6 +6,8 @@
 //!      3  move   old id 16 | u64 at | u64 alias until, 0: none | stored
 //!      4  touch  any number of: id 16 | u64 seen
 //!      5  mark   u64 wall clock
+//!      6  link   previous segment: u64 sequence | u64 last position | u64 chain value | u64 wall
+//!                clock; the first frame of every segment, and only that
 //!
 //! stored, byte  0  id                          16
 //!              16  u32 version
@@ -24,13 +26,13 @@
 //! An entry has one body: whatever [`Entry::decode`] accepts, [`Entry::encode_into`] writes again
 //! byte by byte. Data is the archive as it lies in the record; whether it is a valid one is for
 //! those to check who know its type.
-#![cfg_attr(not(test), allow(dead_code, reason = "the log is not wired in yet"))]
 
 use std::fmt;
 
 use uuid::Uuid;
 
 use super::frame::{BODY_BYTES_MAX, take};
+use super::segment::Previous;
 use crate::error::Reason;
 use crate::record::{DATA_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::token::SessionId;
@@ -53,6 +55,7 @@ const END: u8 = 2;
 const MOVE: u8 = 3;
 const TOUCH: u8 = 4;
 const MARK: u8 = 5;
+const LINK: u8 = 6;
 
 /// One thing that happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,8 @@ pub(crate) enum Entry<'a> {
     Touch(Touches<'a>),
     /// Nothing but the time, and the watermark in the frame's header.
     Mark { wall_ms: u64 },
+    /// Where the segment before ended.
+    Link { previous: Previous, wall_ms: u64 },
 }
 
 /// A whole session.
@@ -130,6 +135,7 @@ impl<'a> Entry<'a> {
             Entry::Move { .. } => MOVE,
             Entry::Touch(_) => TOUCH,
             Entry::Mark { .. } => MARK,
+            Entry::Link { .. } => LINK,
         }
     }
 
@@ -150,6 +156,11 @@ impl<'a> Entry<'a> {
             }
             Entry::Touch(touches) => body.extend_from_slice(touches.bytes),
             Entry::Mark { wall_ms } => body.extend_from_slice(&wall_ms.to_le_bytes()),
+            Entry::Link { previous, wall_ms } => {
+                for number in [previous.sequence, previous.last, previous.chain, *wall_ms] {
+                    body.extend_from_slice(&number.to_le_bytes());
+                }
+            }
         }
     }
 
@@ -173,6 +184,12 @@ impl<'a> Entry<'a> {
             }
             TOUCH => return Touches::of(body).map(Entry::Touch).ok_or(EntryProblem::Length),
             MARK => Entry::Mark { wall_ms: take_u64(&mut rest)? },
+            LINK => {
+                let sequence = take_u64(&mut rest)?;
+                let last = take_u64(&mut rest)?;
+                let previous = Previous { sequence, last, chain: take_u64(&mut rest)? };
+                Entry::Link { previous, wall_ms: take_u64(&mut rest)? }
+            }
             _ => return Err(EntryProblem::Kind(kind)),
         };
         if rest.is_empty() { Ok(entry) } else { Err(EntryProblem::Length) }

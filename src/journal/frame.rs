@@ -19,7 +19,6 @@
 //!   locked. The header holds it, and so ties the body to its position.
 //!
 //! The sums find damage. They do not stop somebody who can write the file.
-#![cfg_attr(not(test), allow(dead_code, reason = "the log is not wired in yet"))]
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 

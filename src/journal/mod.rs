@@ -1,12 +1,386 @@
 //! The journal: what makes sessions survive the process.
-#![cfg_attr(not(test), allow(dead_code, reason = "nothing opens a journal yet"))]
+//!
+//! ```text
+//! a write, under its shard's lock --> append --> log (newest segment) --> files
+//! ends, flushes, the interval ------> commit thread --> sync, publish the position --> who waits
+//! a snapshot: turn the log, walk the store, sync both, rename, remove what came before
+//! ```
+//! It knows sessions as bytes with an id ([`stored`]), and neither the table nor the store.
 
+mod calendar;
 pub(crate) mod entry;
-mod files;
+pub(crate) mod files;
+mod flush;
 pub(crate) mod frame;
+mod log;
+mod recover;
 pub(crate) mod segment;
 pub(crate) mod snapshot;
+mod snapshots;
 pub(crate) mod stored;
 
 #[cfg(test)]
 mod tests;
+
+use std::cell::RefCell;
+use std::time::Duration;
+
+pub(crate) use calendar::Calendar;
+use crossbeam::queue::SegQueue;
+use files::Files;
+pub use flush::Flush;
+pub use log::Append;
+pub(crate) use log::{Log, Maker, Need, SEGMENT_BYTES_MIN};
+use log::{Refused, random};
+pub(crate) use recover::{Expected, Survey, View};
+pub(crate) use snapshots::Taking;
+
+use self::entry::{Entry, Touches};
+use crate::clock::Clock;
+use crate::error::{Error, Limit, Result};
+use crate::fork;
+use crate::sync::{Arc, Condvar, Mutex, lock};
+use crate::token::SessionId;
+
+/// What a write that returned survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Durability {
+    /// The end of the process, however it ends (`kill -9`, abort, out of memory). Of a power loss
+    /// all but the last [`sync_interval`](crate::Builder::sync_interval); ends and rotations less
+    /// than that, since they ask for a sync at once. The default.
+    #[default]
+    Crash,
+    /// As `Crash`, and every write asks for a sync at once: once
+    /// [`Store::flush`](crate::Store::flush) has returned, it survives a power loss. Writes that
+    /// come meanwhile share the next sync.
+    Power,
+}
+
+/// How a journal is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    pub(crate) durability: Durability,
+    pub(crate) sync_interval: Duration,
+    pub(crate) segment_bytes: u64,
+    pub(crate) append: Append,
+    pub(crate) schema: u64,
+}
+
+/// Touches in one frame.
+const TOUCHES_MAX: usize = 1024;
+
+/// The journal of one open store.
+pub(crate) struct Journal<F: Files> {
+    shared: Arc<Shared<F>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    generation: u32,
+}
+
+pub(crate) struct Shared<F: Files> {
+    log: Log<F>,
+    durability: Durability,
+    sync_interval: Duration,
+    /// Touches that wait to be written down.
+    touches: SegQueue<(SessionId, u64)>,
+    commits: Mutex<Commits>,
+    /// Tells the commit thread that there is something to do.
+    wake: Condvar,
+    /// Tells those who wait for a position.
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct Commits {
+    /// The highest position that somebody wants to be durable.
+    wanted: u64,
+    stop: bool,
+    wakers: Vec<std::task::Waker>,
+    /// Syncs so far, and how many failed.
+    count: u64,
+    failures: u64,
+    /// What the last failure said, until a snapshot mended it.
+    problem: Option<String>,
+}
+
+/// Numbers of a journal.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct JournalStats {
+    pub(crate) durable: u64,
+    pub(crate) written: u64,
+    pub(crate) bytes: u64,
+    pub(crate) syncs: u64,
+    pub(crate) failures: u64,
+    pub(crate) failed: bool,
+}
+
+impl<F: Files> Journal<F> {
+    /// Goes on behind what a survey found. `latest_ms` is the latest time that the files tell of.
+    ///
+    /// # Errors
+    /// [`Error::Files`], [`Error::Full`] without room for a segment, [`Error::Thread`].
+    pub(crate) fn open(
+        files: Arc<F>,
+        survey: &Survey<F>,
+        keeping: Keeping,
+        calendar: Calendar,
+    ) -> Result<Journal<F>> {
+        let io = |doing| {
+            let file = files.path("");
+            move |error| Error::Files { file, doing, error }
+        };
+        if let Some(name) = &survey.last_segment {
+            // The next segment will say where this one ends: then it has to end there for good.
+            files::sync_file(&*files, name).map_err(io("sync the last segment of"))?;
+        }
+        for name in &survey.leftovers {
+            // One that stays is ignored again next time.
+            let _ = files.remove(name);
+        }
+        let random = || random().map_err(io("make random bytes for"));
+        let store = match survey.store {
+            Some(store) => store,
+            None => uuid::Uuid::from_u64_pair(random()?, random()?),
+        };
+        let maker = Maker {
+            files: Arc::clone(&files),
+            calendar,
+            store,
+            schema: keeping.schema,
+            body_seed: random()?,
+            segment_bytes: keeping.segment_bytes,
+            append: keeping.append,
+        };
+        let log = Log::begin(maker, survey.epoch + 1, survey.end)
+            .map_err(|refused| told(refused, &*files))?;
+        let shared = Arc::new(Shared {
+            log,
+            durability: keeping.durability,
+            sync_interval: keeping.sync_interval,
+            touches: SegQueue::new(),
+            commits: Mutex::new(Commits::default()),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+        });
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("cloakroom-commit".into())
+                .spawn(move || shared.run())
+                .map_err(Error::Thread)?
+        };
+        let thread = Mutex::new(Some(thread));
+        Ok(Journal { shared, thread, generation: fork::generation() })
+    }
+
+    /// Writes down what is about to be done, under the lock that makes it happen. Returns its
+    /// position.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Files`]: then it must not be done, or only if it is an end.
+    pub(crate) fn append(&self, entry: &Entry<'_>) -> Result<u64> {
+        let urgent = matches!(entry, Entry::End { .. } | Entry::Move { .. });
+        let need = if urgent { Need::Reserve } else { Need::Room };
+        let position = self.shared.append(entry, need)?;
+        if urgent || self.shared.durability == Durability::Power {
+            self.shared.request(position);
+        }
+        Ok(position)
+    }
+
+    /// Notes that a session was seen, to be written down soon.
+    pub(crate) fn touch(&self, id: SessionId, seen_ms: u64) {
+        self.shared.touches.push((id, seen_ms));
+    }
+
+    /// Whatever was written so far, to be waited for.
+    pub(crate) fn flush(&self) -> Flush {
+        self.shared.drain_touches();
+        let position = self.shared.log.last_change();
+        Flush::new(Arc::clone(&self.shared) as Arc<dyn flush::Target>, position)
+    }
+
+    pub(crate) fn calendar(&self) -> &Calendar {
+        &self.shared.log.maker().calendar
+    }
+
+    pub(crate) fn stats(&self) -> JournalStats {
+        let log = &self.shared.log;
+        let commits = lock(&self.shared.commits);
+        JournalStats {
+            durable: log.durable(),
+            written: log.last_change(),
+            bytes: log.bytes(),
+            syncs: commits.count,
+            failures: commits.failures,
+            failed: log.has_failed(),
+        }
+    }
+
+    /// Begins a snapshot: whatever the walk of the store may miss from now on is in the log behind
+    /// it.
+    ///
+    /// # Errors
+    /// [`Error::Files`], [`Error::Full`].
+    pub(crate) fn take_snapshot(&self, generation: u64) -> Result<Taking<'_, F>> {
+        Taking::begin(&self.shared, generation)
+    }
+
+    /// Writes everything down for good, stops the thread.
+    ///
+    /// # Errors
+    /// [`Error::NotDurable`].
+    pub(crate) fn close(&self) -> Result<()> {
+        let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
+        if self.generation != fork::generation() {
+            // The thread is the parent's.
+            std::mem::forget(thread);
+            return Err(Error::Forked);
+        }
+        lock(&self.shared.commits).stop = true;
+        self.shared.wake.notify_all();
+        // A panic of the thread was reported when it happened.
+        let _ = thread.join();
+        self.shared.commit()?;
+        self.shared.log.mark();
+        Ok(())
+    }
+}
+
+impl<F: Files> Drop for Journal<F> {
+    fn drop(&mut self) {
+        // Who wants to know whether it worked closes the store.
+        let _ = self.close();
+    }
+}
+
+thread_local! {
+    /// The body of the last frame of this thread.
+    static BODY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+impl<F: Files> Shared<F> {
+    fn append(&self, entry: &Entry<'_>, need: Need) -> Result<u64> {
+        let append = |body: &mut Vec<u8>| {
+            body.clear();
+            entry.encode_into(body);
+            let sum = self.log.sum(body);
+            self.log.append(entry.kind(), body, sum, need)
+        };
+        // A thread-local destructor of somebody else may come here after ours.
+        let appended = BODY
+            .try_with(|body| append(&mut body.borrow_mut()))
+            .unwrap_or_else(|_| append(&mut Vec::new()));
+        appended.map_err(|refused| told(refused, &*self.log.maker().files))
+    }
+
+    /// Asks for a commit of this position.
+    fn request(&self, position: u64) {
+        let mut commits = lock(&self.commits);
+        if position > commits.wanted {
+            commits.wanted = position;
+            self.wake.notify_one();
+        }
+    }
+
+    /// The commit thread.
+    fn run(&self) {
+        loop {
+            let stopping = {
+                let mut commits = lock(&self.commits);
+                if !commits.stop && commits.wanted <= self.log.durable() {
+                    let wait = self.wake.wait_timeout(commits, self.sync_interval);
+                    commits = wait.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+                }
+                commits.stop
+            };
+            if stopping {
+                return;
+            }
+            self.drain_touches();
+            if self.log.last_change() > self.log.durable() {
+                if self.commit().is_err() {
+                    self.pause();
+                }
+            } else {
+                self.log.mark();
+            }
+            if self.log.wants_next() {
+                // Without room it is tried again with the next commit; appends say so meanwhile.
+                let _ = self.log.prepare_next();
+            }
+        }
+    }
+
+    /// Waits before a commit that failed is asked for again.
+    fn pause(&self) {
+        let commits = lock(&self.commits);
+        if !commits.stop {
+            let _wait = self.wake.wait_timeout(commits, Duration::from_millis(50));
+        }
+    }
+
+    fn drain_touches(&self) {
+        let mut body = Vec::new();
+        loop {
+            body.clear();
+            for _ in 0..TOUCHES_MAX {
+                let Some((id, seen_ms)) = self.touches.pop() else { break };
+                Touches::append(&mut body, id, seen_ms);
+            }
+            let Some(touches) = Touches::of(&body).filter(|_| !body.is_empty()) else { return };
+            if self.append(&Entry::Touch(touches), Need::Room).is_err() {
+                // On a full disk sessions may expire early after the next start.
+                return;
+            }
+        }
+    }
+
+    /// Makes durable what there is, and tells those who wait.
+    fn commit(&self) -> Result<()> {
+        let committed = self.log.commit();
+        let mut commits = lock(&self.commits);
+        commits.count += 1;
+        let result = match committed {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                commits.failures += 1;
+                let problem = error.to_string();
+                commits.problem = Some(problem.clone());
+                Err(Error::NotDurable(problem))
+            }
+        };
+        self.tell(commits);
+        result
+    }
+
+    fn tell(&self, mut commits: crate::sync::MutexGuard<'_, Commits>) {
+        let wakers = std::mem::take(&mut commits.wakers);
+        drop(commits);
+        self.done.notify_all();
+        for waker in wakers {
+            flush::wake(waker);
+        }
+    }
+
+    /// A snapshot took the place of what could not be made durable.
+    fn mended(&self, upto: u64) {
+        self.log.recover_at(upto);
+        let mut commits = lock(&self.commits);
+        commits.problem = None;
+        self.tell(commits);
+    }
+}
+
+/// What a caller is told.
+fn told<F: Files>(refused: Refused, files: &F) -> Error {
+    match refused {
+        Refused::Full => Error::Full(Limit::Disk),
+        Refused::Io(error) => Error::Files { file: files.path(""), doing: "write to", error },
+    }
+}
+
+/// Compares the store's clock with the wall clock and with what the files tell of.
+pub(crate) fn calendar(clock: &Clock, latest_ms: u64) -> Calendar {
+    Calendar::new(clock, latest_ms)
+}

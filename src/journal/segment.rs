@@ -31,7 +31,6 @@
 //! right. [`Scan`] stops at the first that does not, and never goes on behind it: what looks like a
 //! frame there may be a part of a session's data. [`find_later`] looks there, for one question
 //! only: was the frame that is missing known to be durable?
-#![cfg_attr(not(test), allow(dead_code, reason = "the log is not wired in yet"))]
 
 use std::fmt;
 
@@ -41,6 +40,7 @@ use rkyv::string::ArchivedString;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::entry::Entry;
 use super::frame::{self, ALIGNMENT, Header, take};
 
 /// Bytes of a segment before its first frame.
@@ -98,6 +98,13 @@ pub(crate) enum HeaderProblem {
     Damaged,
     /// Fewer bytes than a header has.
     Short,
+}
+
+impl HeaderProblem {
+    /// Whether this is what a crash in the middle of its writing may leave behind.
+    pub(crate) fn is_incomplete(self) -> bool {
+        matches!(self, HeaderProblem::Damaged | HeaderProblem::Short)
+    }
 }
 
 impl fmt::Display for HeaderProblem {
@@ -339,6 +346,11 @@ impl<'a> Scan<'a> {
         }
     }
 
+    /// The head sum of the last frame.
+    pub(crate) fn chain_value(&self) -> u64 {
+        self.chain
+    }
+
     fn frame(&mut self) -> Result<(usize, Header, &'a [u8]), Cause> {
         let rest = self.bytes.get(self.offset..).unwrap_or_default();
         let (header, chain, body) =
@@ -396,6 +408,31 @@ fn cause(rest: &[u8], torn: Torn) -> Cause {
 /// In blocks, which the compiler turns into wide instructions: the rest of a segment is long.
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.chunks(64).all(|block| block.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+/// What a segment's first frame tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum First {
+    /// There is none: the segment was made and never used.
+    Unused,
+    /// The position of the first frame, with the segment before.
+    Link(u64, Previous),
+    /// Something else.
+    Torn(Torn),
+}
+
+/// Reads the first frame. `bytes` are those of the file behind its header.
+pub(crate) fn first(header: &SegmentHeader, bytes: &[u8]) -> First {
+    match frame_at(bytes, header.salt, header.body_seed) {
+        Ok((head, _, body)) => match Entry::decode(head.kind, body) {
+            Ok(Entry::Link { previous, .. }) => First::Link(head.position, previous),
+            _ => First::Torn(Torn::Header),
+        },
+        Err(torn) => match cause(bytes, torn) {
+            Cause::Clean => First::Unused,
+            Cause::Torn(torn) => First::Torn(torn),
+        },
+    }
 }
 
 /// Of the frames behind the place where a scan stopped, the one that knows most to be durable.

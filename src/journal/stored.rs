@@ -9,7 +9,6 @@
 //! ```
 //! All numbers are little-endian. The length of the data is not stored: whoever holds the bytes
 //! knows where they end. Whoever reads them has checked their sum before.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 /// The bytes before the owner.
 pub(crate) const FIXED_LEN: usize = 64;

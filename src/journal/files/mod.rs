@@ -95,6 +95,11 @@ pub(crate) trait File: Send + Sync + 'static {
     fn forget_unsynced(&self) {}
 }
 
+/// Syncs a file by its name.
+pub(crate) fn sync_file<F: Files>(files: &F, name: &str) -> io::Result<()> {
+    files.open_to_write(name)?.sync()
+}
+
 /// The first bytes of a file in memory, writable. May outlive the file's handle.
 pub(crate) trait Mapping: Send + 'static {
     /// Copies `bytes` in. Panics when they do not fit.

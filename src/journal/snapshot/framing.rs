@@ -10,7 +10,6 @@
 //! Kind 0 is none, so zeros are no entry. Both bodies begin with the id. All of it, padding too, is
 //! under the entry's checksum, also the length: one that is damaged leads to wrong bytes, whose
 //! checksum does not fit.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use crate::journal::stored::{STORED_LEN_MAX, Stored};
 

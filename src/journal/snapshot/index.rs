@@ -4,7 +4,6 @@
 //! grow may hold twice that for a while, untouched. Both are parted by their first byte, so that
 //! sorting takes 256 short steps, not a long one, and each part's memory goes back once it is
 //! written.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use std::{mem, vec};
 

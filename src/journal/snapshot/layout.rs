@@ -33,7 +33,6 @@
 //! A slot is sought from its *home*: the high half of the id, taken as a fraction, times the number
 //! of homes. Entries are laid out in the order of their ids, each at its home or behind the one
 //! before it; there is no wrap, the table is a few slots longer than its homes.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 

@@ -46,8 +46,6 @@
 //!
 //! Sizes: beside the session itself 29 to 37 bytes (the entry's head, padding, slot), 16 more if it
 //! has an owner.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
-#![allow(unused_imports, reason = "the store is not wired to a journal yet")]
 
 mod framing;
 mod index;

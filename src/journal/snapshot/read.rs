@@ -4,7 +4,6 @@
 //! entry's length, which says how many bytes its checksum is to be taken of, and the id by which
 //! an owner's session finds its slot. Every offset is checked where it is used. The caller sees to
 //! it that nobody changes the bytes.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use std::ops::Deref;
 

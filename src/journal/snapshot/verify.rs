@@ -1,5 +1,4 @@
 //! Checks a whole snapshot: every byte, then that its tables say the same as its entries.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use std::ops::Deref;
 

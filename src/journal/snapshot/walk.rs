@@ -2,7 +2,6 @@
 //!
 //! A chunk of entries is compared with its checksum as a whole before the first of them is handed
 //! out, so a walk reads the file once from front to back, and needs neither slots nor owner rows.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use std::ops::Deref;
 

@@ -3,7 +3,6 @@
 //! [`Writer`] takes the entries while the store is walked; [`Closing`] writes the tables, then the
 //! trailer, the header last of all. The caller syncs the file, then gives it its name. After an
 //! error the file is worthless: every later call fails too.
-#![cfg_attr(not(test), allow(dead_code, reason = "the store is not wired to a journal yet"))]
 
 use std::io;
 

@@ -1,0 +1,173 @@
+//! Taking a snapshot while the store is in use.
+//!
+//! ```text
+//! 1  turn the log              what the walk may miss is in the new segment, or behind it
+//! 2  walk the store            into snapshot-<generation>.tmp
+//! 3  sync the snapshot         it holds what it says
+//! 4  sync the log              whatever the walk may have seen is durable there too
+//! 5  rename, sync directory    from here on the snapshot counts
+//! 6  remove what came before   and only now
+//! ```
+//! A crash before 5 leaves the old files as they were; after it, the new ones. The walk need not
+//! see one moment: entries of the log replace whole sessions, so replaying those since step 1 ends
+//! in the state of their last position, whatever the walk saw of it.
+
+use std::io;
+use std::time::Duration;
+
+use super::Shared;
+use super::files::{File, Files};
+use super::log::{Log, random};
+use super::recover::SnapshotName;
+use super::segment::{LAYOUT, SegmentName};
+use super::snapshot::{Alias, HeaderFields, LogPosition, Sink, Summary, Writer};
+use super::stored::Stored;
+use crate::error::{Error, Result};
+
+/// So much is written between two pauses.
+const PAUSE_EVERY_BYTES: u64 = 1 << 20;
+/// At most half a gigabyte a second, in short pieces.
+const PAUSE: Duration = Duration::from_millis(2);
+/// So much is written between two syncs, so that the last one does not stall the log's.
+const SYNC_EVERY_BYTES: u64 = 32 << 20;
+
+/// A snapshot in the making. Dropped before it is finished, it leaves nothing behind.
+pub(crate) struct Taking<'a, F: Files> {
+    shared: &'a Shared<F>,
+    name: SnapshotName,
+    from: SegmentName,
+    writer: Option<Writer<FileSink<F::File>>>,
+}
+
+/// A file that is written in step with what else happens.
+struct FileSink<T> {
+    file: T,
+    unpaused: u64,
+    unsynced: u64,
+}
+
+impl<T: File> Sink for FileSink<T> {
+    fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_at(bytes, offset)?;
+        self.unpaused += bytes.len() as u64;
+        self.unsynced += bytes.len() as u64;
+        if self.unsynced >= SYNC_EVERY_BYTES {
+            self.unsynced = 0;
+            self.file.sync()?;
+        }
+        if self.unpaused >= PAUSE_EVERY_BYTES {
+            self.unpaused = 0;
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+}
+
+impl<'a, F: Files> Taking<'a, F> {
+    pub(super) fn begin(shared: &'a Shared<F>, generation: u64) -> Result<Taking<'a, F>> {
+        let maker = shared.log.maker();
+        let files = &*maker.files;
+        let name = SnapshotName { generation };
+        let io = |error| io_error(files, &name.unfinished(), error);
+        let _ = files.remove(&name.unfinished());
+        let file = files.create(&name.unfinished()).map_err(io)?;
+        let (from, position) =
+            shared.log.turn_for_snapshot().map_err(|refused| super::told(refused, files))?;
+        let fields = HeaderFields {
+            store: maker.store.as_u128(),
+            generation,
+            salt: random().map_err(io)?,
+            high_water_ms: maker.calendar.now_ms(),
+            schema: maker.schema,
+            layout: LAYOUT,
+            replay_from: LogPosition { epoch: from.epoch, sequence: from.sequence, position },
+        };
+        let sink = FileSink { file, unpaused: 0, unsynced: 0 };
+        let writer = Some(Writer::new(sink, fields));
+        Ok(Taking { shared, name, from, writer })
+    }
+
+    pub(crate) fn push(&mut self, stored: &Stored<'_>) -> Result<()> {
+        let pushed = self.writer.as_mut().map_or(Ok(()), |writer| writer.push(stored));
+        pushed.map_err(|error| self.io(error))
+    }
+
+    pub(crate) fn push_alias(&mut self, alias: Alias) -> Result<()> {
+        let pushed = self.writer.as_mut().map_or(Ok(()), |writer| writer.push_alias(alias));
+        pushed.map_err(|error| self.io(error))
+    }
+
+    /// Makes the snapshot count, removes what it replaces.
+    ///
+    /// # Errors
+    /// [`Error::Files`]: then what was before still counts.
+    pub(crate) fn finish(mut self) -> Result<Summary> {
+        let Some(writer) = self.writer.take() else {
+            return Err(self.io(io::Error::other("an earlier step failed")));
+        };
+        let log = &self.shared.log;
+        let files = &*log.maker().files;
+        let finished = self.write_out(writer, log).and_then(|(summary, upto)| {
+            files.rename(&self.name.unfinished(), &self.name.finished())?;
+            files.sync_dir()?;
+            Ok((summary, upto))
+        });
+        let (summary, upto) = finished.map_err(|error| self.io(error))?;
+        self.shared.mended(upto);
+        self.remove_older(files);
+        Ok(summary)
+    }
+
+    fn write_out(
+        &self,
+        writer: Writer<FileSink<F::File>>,
+        log: &Log<F>,
+    ) -> io::Result<(Summary, u64)> {
+        let mut closing = writer.close();
+        let summary = loop {
+            if let Some(summary) = closing.step()? {
+                break summary;
+            }
+        };
+        closing.into_sink().file.sync()?;
+        // What the walk saw must not be ahead of what the log will tell after a power loss.
+        let upto = log.sync_for_snapshot()?;
+        Ok((summary, upto))
+    }
+
+    /// What cannot be removed is removed when the store is opened next.
+    fn remove_older(&self, files: &F) {
+        let Ok(names) = files.list() else { return };
+        for name in names {
+            let is_older = match (SegmentName::parse(&name), SnapshotName::parse(&name)) {
+                (Some(segment), _) => segment.sequence < self.from.sequence,
+                (_, Some(snapshot)) => snapshot.generation < self.name.generation,
+                _ => false,
+            };
+            if is_older {
+                let _ = files.remove(&name);
+            }
+        }
+        let _ = files.sync_dir();
+    }
+
+    fn io(&self, error: io::Error) -> Error {
+        io_error(&*self.shared.log.maker().files, &self.name.unfinished(), error)
+    }
+}
+
+impl<F: Files> Drop for Taking<'_, F> {
+    fn drop(&mut self) {
+        // Gone already if it was finished.
+        let _ = self.shared.log.maker().files.remove(&self.name.unfinished());
+    }
+}
+
+fn io_error<F: Files>(files: &F, name: &str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::Full(crate::error::Limit::Disk)
+        }
+        _ => Error::Files { file: files.path(name), doing: "write", error },
+    }
+}
