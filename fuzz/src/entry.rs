@@ -1,6 +1,7 @@
 //! Bodies of frames that nobody wrote.
 
-use crate::journal::entry::{Entry, STORED_BYTES, TOUCH_BYTES};
+use crate::journal::entry::{Entry, TOUCH_BYTES};
+use crate::journal::stored::STORED_BYTES_MIN;
 use crate::record::{DATA_BYTES_MAX, TEXT_BYTES_MAX};
 
 /// The first byte is the kind. A body is refused, or is the one body of what it says.
@@ -19,7 +20,7 @@ pub fn entry(input: &[u8]) {
             assert!(stored.owner.len().max(stored.label.len()) <= TEXT_BYTES_MAX);
             assert!(stored.data.len() <= DATA_BYTES_MAX);
             let texts = stored.owner.len() + stored.label.len();
-            assert!(body.len() >= STORED_BYTES + texts + stored.data.len());
+            assert!(body.len() >= STORED_BYTES_MIN + texts + stored.data.len());
         }
         Entry::Touch(touches) => {
             assert_eq!(touches.iter().count(), body.len() / TOUCH_BYTES);

@@ -29,7 +29,7 @@ fn header() -> SegmentHeader {
         store: Uuid::from_u128(1),
         epoch: 2,
         sequence: 3,
-        salt: salt_of(&[4; 16]),
+        salt: 4,
         body_seed: 5,
         base: 6,
         previous: Previous { sequence: 2, last: 5, chain: 7 },

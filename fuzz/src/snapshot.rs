@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::journal::snapshot::{Alias, EntryOffset, Found, HeaderFields, Sink, Snapshot, Writer};
 use crate::journal::stored::Stored;
+use crate::token::SessionId;
 
 const SALT: u64 = 0x5EED;
 const OWNERS: [&str; 4] = ["", "alice", "bob", "carol"];
@@ -39,7 +41,7 @@ impl Sink for Memory {
 /// The answers may be anything, but they come: no panic, no endless loop.
 fn exercise(bytes: &[u8]) {
     let Ok(snapshot) = Snapshot::open(bytes) else { return };
-    let (mut ids, mut owners) = (vec![0, u128::MAX], OWNERS.map(str::to_owned).to_vec());
+    let (mut ids, mut owners) = (vec![id_of(0), id_of(u128::MAX)], OWNERS.map(str::to_owned).to_vec());
     for (_, found) in snapshot.entries().take(1000).flatten() {
         ids.push(found.id());
         if let Found::Session(stored) = found {
@@ -73,16 +75,21 @@ fn any_bytes(bytes: &[u8]) {
     exercise(&padded);
 }
 
+fn id_of(number: u128) -> SessionId {
+    Uuid::from_u128(number).into()
+}
+
 /// Four bytes each: id, kind and owner, length of the data, its byte.
 fn found<'a>(push: &[u8], data: &'a mut Vec<u8>) -> Found<'a> {
     // Ids that begin alike share their home.
     let id = u128::from(push[0]).wrapping_mul(u128::MAX / 17) ^ u128::from(push[0] >> 4);
     if push[1] % 5 == 4 {
-        return Found::Alias(Alias { id, successor: !id, until_ms: push[2].into() });
+        let (id, successor) = (id_of(id), id_of(!id));
+        return Found::Alias(Alias { id, successor, until_ms: push[2].into() });
     }
     data.resize(usize::from(push[2]) << (push[1] / 5 % 8), push[3]);
     Found::Session(Stored {
-        id,
+        id: id_of(id),
         version: push[3].into(),
         created_ms: 1,
         authenticated_ms: 2,
@@ -134,7 +141,7 @@ fn changed(input: &[u8]) {
 /// Whether all is well; panics if an answer is wrong.
 fn answers(bytes: &[u8], pushes: &[u8]) -> bool {
     let Ok(snapshot) = Snapshot::open(bytes) else { return false };
-    let mut expected: BTreeMap<u128, &[u8]> = BTreeMap::new();
+    let mut expected: BTreeMap<SessionId, &[u8]> = BTreeMap::new();
     for push in pushes.chunks_exact(4) {
         expected.insert(found(push, &mut Vec::new()).id(), push);
     }
@@ -144,7 +151,8 @@ fn answers(bytes: &[u8], pushes: &[u8]) -> bool {
             Ok(got) => assert_eq!(got.map(|got| got.1), Some(found(push, &mut Vec::new()))),
             Err(_) => is_well = false,
         }
-        is_well &= snapshot.find(!*id ^ 1 << 40).map(|got| assert!(got.is_none())).is_ok();
+        let stranger = id_of(!Uuid::from(*id).as_u128() ^ 1 << 40);
+        is_well &= snapshot.find(stranger).map(|got| assert!(got.is_none())).is_ok();
     }
     let mut count = 0;
     for item in snapshot.entries() {

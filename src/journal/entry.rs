@@ -9,46 +9,31 @@
 //!      6  link   previous segment: u64 sequence | u64 last position | u64 chain value | u64 wall
 //!                clock; the first frame of every segment, and only that
 //!
-//! stored, byte  0  id                          16
-//!              16  u32 version
-//!              20  u16 length of the owner | u16 length of the label
-//!              24  u64 created
-//!              32  u64 authenticated
-//!              40  u64 seen
-//!              48  u64 idle timeout, in nanoseconds; the largest number: for ever
-//!              56  u64 lifetime, likewise
-//!              64  owner, label, data to the end of the body
-//!
+//! stored  a session to the end of the body, see `stored.rs`
 //! reason  1 logged out, 2 expired, 3 rotated, 4 revoked, 5 evicted
 //! ```
 //! Little-endian; ids as they print, so the first digit first. Times are Unix milliseconds.
 //!
 //! An entry has one body: whatever [`Entry::decode`] accepts, [`Entry::encode_into`] writes again
-//! byte by byte. Data is the archive as it lies in the record; whether it is a valid one is for
-//! those to check who know its type.
+//! byte by byte.
 
 use std::fmt;
 
-use uuid::Uuid;
-
 use super::frame::{BODY_BYTES_MAX, take};
 use super::segment::Previous;
+use super::stored::{STORED_BYTES_MAX, Stored, StoredProblem, id_bytes, id_of};
 use crate::error::Reason;
-use crate::record::{DATA_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::token::SessionId;
 
-/// Bytes of a stored session before its owner.
-pub(crate) const STORED_BYTES: usize = 64;
 /// Bytes of a move before the stored session.
 const MOVE_BYTES: usize = 32;
 /// Bytes of one touch.
 pub(crate) const TOUCH_BYTES: usize = 24;
 
 const _: () = assert!(
-    MOVE_BYTES + STORED_BYTES + 2 * TEXT_BYTES_MAX + DATA_BYTES_MAX <= BODY_BYTES_MAX,
+    MOVE_BYTES + STORED_BYTES_MAX <= BODY_BYTES_MAX,
     "the largest session fits into a frame"
 );
-const _: () = assert!(TEXT_BYTES_MAX <= u16::MAX as usize);
 
 const PUT: u8 = 1;
 const END: u8 = 2;
@@ -74,24 +59,6 @@ pub(crate) enum Entry<'a> {
     Link { previous: Previous, wall_ms: u64 },
 }
 
-/// A whole session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Stored<'a> {
-    pub(crate) id: SessionId,
-    pub(crate) version: u32,
-    pub(crate) created_ms: u64,
-    pub(crate) authenticated_ms: u64,
-    pub(crate) seen_ms: u64,
-    /// `u64::MAX`: never idle.
-    pub(crate) idle_ns: u64,
-    /// `u64::MAX`: for ever.
-    pub(crate) lifetime_ns: u64,
-    /// "" for nobody.
-    pub(crate) owner: &'a str,
-    pub(crate) label: &'a str,
-    pub(crate) data: &'a [u8],
-}
-
 /// Why a body is none of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryProblem {
@@ -101,12 +68,14 @@ pub(crate) enum EntryProblem {
     Length,
     /// No end has this reason.
     Reason(u8),
-    /// An owner or label above the limit.
-    TextLength(usize),
-    /// An owner or label that is not UTF-8.
-    Text,
-    /// Data above the limit.
-    DataLength(usize),
+    /// The session in it is none.
+    Stored(StoredProblem),
+}
+
+impl From<StoredProblem> for EntryProblem {
+    fn from(problem: StoredProblem) -> EntryProblem {
+        EntryProblem::Stored(problem)
+    }
 }
 
 impl fmt::Display for EntryProblem {
@@ -115,13 +84,7 @@ impl fmt::Display for EntryProblem {
             EntryProblem::Kind(kind) => write!(f, "an entry of the unknown kind {kind}"),
             EntryProblem::Length => f.write_str("an entry whose length is not that of its fields"),
             EntryProblem::Reason(code) => write!(f, "an end for the unknown reason {code}"),
-            EntryProblem::TextLength(bytes) => {
-                write!(f, "an owner or label of {bytes} bytes, more than {TEXT_BYTES_MAX}")
-            }
-            EntryProblem::Text => f.write_str("an owner or label that is not UTF-8"),
-            EntryProblem::DataLength(bytes) => {
-                write!(f, "session data of {bytes} bytes, more than {DATA_BYTES_MAX}")
-            }
+            EntryProblem::Stored(problem) => problem.fmt(f),
         }
     }
 }
@@ -196,50 +159,6 @@ impl<'a> Entry<'a> {
     }
 }
 
-impl<'a> Stored<'a> {
-    fn encode_into(&self, body: &mut Vec<u8>) {
-        debug_assert!(self.owner.len().max(self.label.len()) <= TEXT_BYTES_MAX);
-        debug_assert!(self.data.len() <= DATA_BYTES_MAX);
-        body.reserve(STORED_BYTES + self.owner.len() + self.label.len() + self.data.len());
-        put_id(body, self.id);
-        body.extend_from_slice(&self.version.to_le_bytes());
-        body.extend_from_slice(&(self.owner.len() as u16).to_le_bytes());
-        body.extend_from_slice(&(self.label.len() as u16).to_le_bytes());
-        for number in
-            [self.created_ms, self.authenticated_ms, self.seen_ms, self.idle_ns, self.lifetime_ns]
-        {
-            body.extend_from_slice(&number.to_le_bytes());
-        }
-        body.extend_from_slice(self.owner.as_bytes());
-        body.extend_from_slice(self.label.as_bytes());
-        body.extend_from_slice(self.data);
-    }
-
-    fn decode(mut rest: &'a [u8]) -> Result<Stored<'a>, EntryProblem> {
-        let rest = &mut rest;
-        let id = take_id(rest)?;
-        let version = u32::from_le_bytes(take(rest).ok_or(EntryProblem::Length)?);
-        let owner_len = u16::from_le_bytes(take(rest).ok_or(EntryProblem::Length)?);
-        let label_len = u16::from_le_bytes(take(rest).ok_or(EntryProblem::Length)?);
-        let stored = Stored {
-            id,
-            version,
-            created_ms: take_u64(rest)?,
-            authenticated_ms: take_u64(rest)?,
-            seen_ms: take_u64(rest)?,
-            idle_ns: take_u64(rest)?,
-            lifetime_ns: take_u64(rest)?,
-            owner: take_text(rest, owner_len)?,
-            label: take_text(rest, label_len)?,
-            data: rest,
-        };
-        match stored.data.len() {
-            bytes if bytes > DATA_BYTES_MAX => Err(EntryProblem::DataLength(bytes)),
-            _ => Ok(stored),
-        }
-    }
-}
-
 /// When which sessions were seen: pairs as they stand in the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Touches<'a> {
@@ -271,25 +190,15 @@ impl fmt::Debug for Touches<'_> {
 }
 
 fn put_id(body: &mut Vec<u8>, id: SessionId) {
-    body.extend_from_slice(&Uuid::from(id).into_bytes());
+    body.extend_from_slice(&id_bytes(id));
 }
 
 fn take_id(rest: &mut &[u8]) -> Result<SessionId, EntryProblem> {
-    take(rest).map(|id| Uuid::from_bytes(id).into()).ok_or(EntryProblem::Length)
+    take(rest).map(id_of).ok_or(EntryProblem::Length)
 }
 
 fn take_u64(rest: &mut &[u8]) -> Result<u64, EntryProblem> {
     take(rest).map(u64::from_le_bytes).ok_or(EntryProblem::Length)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8], len: u16) -> Result<&'a str, EntryProblem> {
-    let len = usize::from(len);
-    if len > TEXT_BYTES_MAX {
-        return Err(EntryProblem::TextLength(len));
-    }
-    let (text, behind) = rest.split_at_checked(len).ok_or(EntryProblem::Length)?;
-    *rest = behind;
-    std::str::from_utf8(text).map_err(|_| EntryProblem::Text)
 }
 
 /// The numbers in the files, which stay whatever becomes of [`Reason::ALL`].
@@ -390,27 +299,21 @@ mod tests {
         let new = Stored { data: b"", ..stored() };
         for entry in [Entry::Put(new), Entry::Move { old: id, at_ms: 1, alias_until_ms: 2, new }] {
             let body = encoded(entry);
+            let before = if entry.kind() == MOVE { MOVE_BYTES } else { 0 };
             for len in 0..body.len() {
+                let problem = match len < before {
+                    true => EntryProblem::Length,
+                    false => EntryProblem::Stored(StoredProblem::Length),
+                };
                 let cut = Entry::decode(entry.kind(), &body[..len]);
-                assert_eq!(cut, Err(EntryProblem::Length), "{entry:?} cut to {len}");
+                assert_eq!(cut, Err(problem), "{entry:?} cut to {len}");
             }
         }
     }
 
     #[test]
     fn fields_beyond_their_limits_are_refused() {
-        let body = encoded(Entry::Put(stored()));
-        let with = |at: usize, bytes: &[u8]| {
-            let mut body = body.clone();
-            body[at..at + bytes.len()].copy_from_slice(bytes);
-            Entry::decode(PUT, &body).err()
-        };
-        assert_eq!(with(20, &[0xff, 0xff]), Some(EntryProblem::TextLength(65_535)));
-        assert_eq!(with(22, &[1, 2]), Some(EntryProblem::TextLength(513)));
-        assert_eq!(with(22, &[0, 2]), Some(EntryProblem::Length));
-        assert_eq!(with(64, &[0xff]), Some(EntryProblem::Text));
-        // The owner ends inside of a character.
-        assert_eq!(with(20, &[6, 0, 1, 0]), Some(EntryProblem::Text));
+        let mut body = encoded(Entry::Put(stored()));
         let end = encoded(Entry::End { id: SessionId(1), reason: Reason::Evicted, at_ms: 1 });
         for code in [0, 6, 255] {
             let mut end = end.clone();
@@ -420,20 +323,10 @@ mod tests {
         for kind in [0, 6, 255] {
             assert_eq!(Entry::decode(kind, &body), Err(EntryProblem::Kind(kind)));
         }
-    }
-
-    #[test]
-    fn data_is_at_most_as_long_as_a_record_holds() {
-        let owner = "o".repeat(TEXT_BYTES_MAX);
-        let data = vec![1; DATA_BYTES_MAX];
-        let new = Stored { owner: &owner, label: &owner, data: &data, ..stored() };
-        let entry = Entry::Move { old: SessionId(1), at_ms: 1, alias_until_ms: 0, new };
-        let mut body = encoded(entry);
-        assert!(body.len() <= BODY_BYTES_MAX);
-        assert!(Entry::decode(MOVE, &body) == Ok(entry));
-        body.push(0);
-        let refused = Err(EntryProblem::DataLength(DATA_BYTES_MAX + 1));
-        assert!(Entry::decode(MOVE, &body) == refused);
+        body[64] = 0xff;
+        let problem = EntryProblem::Stored(StoredProblem::Text);
+        assert_eq!(Entry::decode(PUT, &body), Err(problem));
+        assert_eq!(problem.to_string(), "an owner or label that is not UTF-8");
     }
 
     proptest! {

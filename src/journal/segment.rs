@@ -61,7 +61,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) store: Uuid,
     pub(crate) epoch: u64,
     pub(crate) sequence: u64,
-    /// Seeds the sums of the frames' headers: [`salt_of`] random bytes, new for each segment.
+    /// Seeds the sums of the frames' headers: random, from the operating system, another one for
+    /// each segment.
     pub(crate) salt: u64,
     /// Seeds the sums of the frames' bodies: random, the same for all segments of one open store.
     pub(crate) body_seed: u64,
@@ -222,11 +223,6 @@ impl SegmentHeader {
     pub(crate) fn name(&self) -> SegmentName {
         SegmentName { epoch: self.epoch, sequence: self.sequence }
     }
-}
-
-/// A salt from random bytes. A checksum takes no more than 64 bits; all 128 have a part in them.
-pub(crate) fn salt_of(random: &[u8; 16]) -> u64 {
-    xxh3_64(random)
 }
 
 /// The name of a segment's file: `log-<epoch>-<sequence>.seg`, each number as 16 hexadecimal

@@ -4,14 +4,15 @@
 //!  0  u32 length of the body | u8 kind | 3 zeros
 //!  8  body
 //!     kind 1, a session: see `journal/stored.rs`
-//!     kind 2, an alias:  u128 id | u128 successor | u64 until, Unix ms
+//!     kind 2, an alias:  id 16 | id of the successor 16 | u64 until, Unix ms
 //!     zeros up to a multiple of 8
 //! ```
-//! Kind 0 is none, so zeros are no entry. Both bodies begin with the id. All of it, padding too, is
-//! under the entry's checksum, also the length: one that is damaged leads to wrong bytes, whose
-//! checksum does not fit.
+//! Little-endian; ids as they print. Kind 0 is none, so zeros are no entry. Both bodies begin with
+//! the id. All of it, padding too, is under the entry's checksum, also the length: one that is
+//! damaged leads to wrong bytes, whose checksum does not fit.
 
-use crate::journal::stored::{STORED_LEN_MAX, Stored};
+use crate::journal::stored::{STORED_BYTES_MAX, Stored, id_bytes, id_of};
+use crate::token::SessionId;
 
 const HEAD_LEN: usize = 8;
 const ALIGN: usize = 8;
@@ -26,8 +27,8 @@ pub(crate) struct EntryOffset(pub(crate) u64);
 /// The old id of a renewed session, in its grace time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Alias {
-    pub(crate) id: u128,
-    pub(crate) successor: u128,
+    pub(crate) id: SessionId,
+    pub(crate) successor: SessionId,
     pub(crate) until_ms: u64,
 }
 
@@ -39,7 +40,7 @@ pub(crate) enum Found<'a> {
 }
 
 impl<'a> Found<'a> {
-    pub(crate) fn id(&self) -> u128 {
+    pub(crate) fn id(&self) -> SessionId {
         match self {
             Found::Session(stored) => stored.id,
             Found::Alias(alias) => alias.id,
@@ -63,8 +64,8 @@ impl<'a> Found<'a> {
                 SESSION
             }
             Found::Alias(Alias { id, successor, until_ms }) => {
-                out.extend_from_slice(&id.to_le_bytes());
-                out.extend_from_slice(&successor.to_le_bytes());
+                out.extend_from_slice(&id_bytes(*id));
+                out.extend_from_slice(&id_bytes(*successor));
                 out.extend_from_slice(&until_ms.to_le_bytes());
                 ALIAS
             }
@@ -85,7 +86,7 @@ impl<'a> Found<'a> {
         let is_padding = padding.len() < ALIGN && padding.iter().all(|&byte| byte == 0);
         match head >> 32 {
             _ if !is_padding || !entry.len().is_multiple_of(ALIGN) => None,
-            kind if kind == u64::from(SESSION) => Stored::decode(body).map(Found::Session),
+            kind if kind == u64::from(SESSION) => Stored::decode(body).ok().map(Found::Session),
             kind if kind == u64::from(ALIAS) => decode_alias(body).map(Found::Alias),
             _ => None,
         }
@@ -96,8 +97,8 @@ fn decode_alias(body: &[u8]) -> Option<Alias> {
     let (id, rest) = body.split_first_chunk()?;
     let (successor, rest) = rest.split_first_chunk()?;
     Some(Alias {
-        id: u128::from_le_bytes(*id),
-        successor: u128::from_le_bytes(*successor),
+        id: id_of(*id),
+        successor: id_of(*successor),
         until_ms: u64::from_le_bytes(rest.try_into().ok()?),
     })
 }
@@ -106,7 +107,7 @@ fn decode_alias(body: &[u8]) -> Option<Alias> {
 /// the longest that there can be.
 pub(super) fn cut(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let body_len = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
-    if !(ALIAS_LEN..=STORED_LEN_MAX).contains(&body_len) {
+    if !(ALIAS_LEN..=STORED_BYTES_MAX).contains(&body_len) {
         return None;
     }
     bytes.split_at_checked((HEAD_LEN + body_len).next_multiple_of(ALIGN))
@@ -114,19 +115,40 @@ pub(super) fn cut(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The id in the entry that these bytes begin with. Nobody has checked it: good for nothing but
 /// to look for the slot that has the entry's checksum.
-pub(super) fn hinted_id(bytes: &[u8]) -> Option<u128> {
+pub(super) fn hinted_id(bytes: &[u8]) -> Option<SessionId> {
     let (_, body) = bytes.split_first_chunk::<HEAD_LEN>()?;
-    Some(u128::from_le_bytes(*body.first_chunk()?))
+    Some(id_of(*body.first_chunk()?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::tests::{hex, stored};
+
+    const ALIAS_OF_2: Alias = Alias { id: SessionId(1), successor: SessionId(2), until_ms: 3 };
+
+    /// Bytes that are in files already: a change here is a new format.
+    #[test]
+    fn golden_entries() {
+        let session = "4a000000 01 000000 0123456789abcdef0011223344556677 07000000 0500 0200 \
+            00fc9ee09a010000 e8ff9ee09a010000 d0039fe09a010000 00505c18a3010000 ffffffffffffffff \
+            616c696365 c3a9 00ff10 000000000000";
+        let alias = "28000000 02 000000 00000000000000000000000000000001 \
+            00000000000000000000000000000002 0300000000000000";
+        for (found, text) in
+            [(Found::Session(stored()), session), (Found::Alias(ALIAS_OF_2), alias)]
+        {
+            let mut bytes = Vec::new();
+            found.encode_into(&mut bytes);
+            assert_eq!(hex(&bytes), text.replace(' ', ""));
+            assert_eq!(Found::decode(&bytes), Some(found));
+        }
+    }
 
     #[test]
     fn entries_are_aligned_and_come_back() {
         let stored = |data| Stored {
-            id: 7,
+            id: SessionId(7),
             version: 1,
             created_ms: 2,
             authenticated_ms: 3,
@@ -139,7 +161,7 @@ mod tests {
         };
         let mut founds: Vec<_> =
             (0..9).map(|len| Found::Session(stored(&b"12345678"[..len]))).collect();
-        founds.push(Found::Alias(Alias { id: 1, successor: 2, until_ms: 3 }));
+        founds.push(Found::Alias(ALIAS_OF_2));
         let mut bytes = Vec::new();
         founds.iter().for_each(|found| found.encode_into(&mut bytes));
         assert_eq!(bytes[..8], [67, 0, 0, 0, 1, 0, 0, 0]);
@@ -156,7 +178,7 @@ mod tests {
     #[test]
     fn other_bytes_are_no_entry() {
         let mut bytes = Vec::new();
-        Found::Alias(Alias { id: 1, successor: 2, until_ms: 3 }).encode_into(&mut bytes);
+        Found::Alias(ALIAS_OF_2).encode_into(&mut bytes);
         assert_eq!(Found::decode(&[0; 48]), None);
         assert!(cut(&[0; 48]).is_none());
         assert!(cut(&[0xff; 48]).is_none());

@@ -9,6 +9,8 @@ use std::{mem, vec};
 
 use super::layout::{self, OFFSET_LIMIT, Slot};
 use super::write::CHUNK_LEN;
+use crate::journal::stored::{id_bytes, id_of};
+use crate::token::SessionId;
 
 /// Values that come in any order, and leave sorted.
 pub(super) struct Parts<T> {
@@ -44,16 +46,16 @@ impl<T: Ord> Parts<T> {
 }
 
 /// An entry, as bytes that sort by id, then the latest first: id, offset from the limit down,
-/// both big-endian; then the checksum.
+/// both the most significant byte first; then the checksum.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Known([u8; 28]);
 
 impl Known {
-    fn new(id: u128, offset: u64, sum: u64) -> Known {
+    fn new(id: SessionId, offset: u64, sum: u64) -> Known {
         let mut bytes = [0; 28];
         let (for_id, rest) = bytes.split_at_mut(16);
         let (for_offset, for_sum) = rest.split_at_mut(6);
-        for_id.copy_from_slice(&id.to_be_bytes());
+        for_id.copy_from_slice(&id_bytes(id));
         let ([_, _, late @ ..], [_, _, sum @ ..]) =
             ((OFFSET_LIMIT - 1 - offset).to_be_bytes(), Slot::part(sum).to_be_bytes());
         for_offset.copy_from_slice(&late);
@@ -61,8 +63,8 @@ impl Known {
         Known(bytes)
     }
 
-    fn id(&self) -> u128 {
-        u128::from_be_bytes(self.array::<0, 16>())
+    fn id(&self) -> SessionId {
+        id_of(self.array::<0, 16>())
     }
 
     fn offset(&self) -> u64 {
@@ -93,7 +95,7 @@ pub(super) struct Slots {
     made: u64,
     /// The entry that comes next, once its home is reached.
     waiting: Option<Known>,
-    id_last: Option<u128>,
+    id_last: Option<SessionId>,
     /// Offsets of entries whose id was pushed again.
     superseded: Vec<u64>,
 }
@@ -110,8 +112,9 @@ impl Slots {
         }
     }
 
-    pub(super) fn insert(&mut self, id: u128, offset: u64, sum: u64) {
-        self.entries.insert((id >> 120) as u8, Known::new(id, offset, sum));
+    pub(super) fn insert(&mut self, id: SessionId, offset: u64, sum: u64) {
+        let known = Known::new(id, offset, sum);
+        self.entries.insert(known.0[0], known);
     }
 
     /// Fixes the size of the table, before the first [`fill`](Slots::fill).
@@ -195,7 +198,7 @@ mod tests {
 
     #[test]
     fn what_is_known_comes_back() {
-        let (id, offset, sum) = (u128::MAX / 3, 0x0123_4567_89a8, 0xffff_0fed_cba9_8765);
+        let (id, offset, sum) = (SessionId(u128::MAX / 3), 0x0123_4567_89a8, 0xffff_0fed_cba9_8765);
         let known = Known::new(id, offset, sum);
         let slot = Slot { id_bits: 0x5555_5555, offset, sum: 0x0fed_cba9_8765 };
         assert_eq!((known.id(), known.offset(), known.slot()), (id, offset, slot));
@@ -207,7 +210,7 @@ mod tests {
     fn the_latest_of_an_id_comes_first() {
         let mut slots = Slots::new();
         for (id, offset) in [(5, 4096), (1 << 127, 5000), (5, 4160), (5, 4128), (4, 5008)] {
-            slots.insert(id, offset, 0);
+            slots.insert(SessionId(id), offset, 0);
         }
         slots.size_for(5);
         let mut chunk = Vec::new();

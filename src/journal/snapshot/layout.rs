@@ -24,8 +24,9 @@
 //!                                                    32  u64 entries | superseded | owned
 //!                                                    56  u64 checksum of the 56 bytes before it
 //! ```
-//! All numbers are little-endian. Each table begins on a page of 4 KiB, whose rest is zeros and
-//! belongs to the page's checksum; so a row never lies on two pages.
+//! All numbers are little-endian; an id's bits are those of the number that it prints as. Each table
+//! begins on a page of 4 KiB, whose rest is zeros and belongs to the page's checksum; so a row never
+//! lies on two pages.
 //!
 //! **What no later format may change**: the first 24 bytes, the length of the header, its checksum.
 //! So a reader tells a newer file from a damaged one.
@@ -34,9 +35,11 @@
 //! of homes. Entries are laid out in the order of their ids, each at its home or behind the one
 //! before it; there is no wrap, the table is a few slots longer than its homes.
 
+use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Damage, Section, SnapshotProblem};
+use crate::token::SessionId;
 
 /// No text begins so; the line ends notice a copy that took the file for text.
 pub(super) const MAGIC: [u8; 8] = *b"\x89CLS\r\n\x1a\n";
@@ -116,13 +119,13 @@ impl Slot {
 }
 
 /// The bits that a slot keeps of an id: not those that led to it, which its neighbours share.
-pub(super) fn id_bits(id: u128) -> u32 {
-    (id >> 32) as u32
+pub(super) fn id_bits(id: SessionId) -> u32 {
+    (Uuid::from(id).as_u128() >> 32) as u32
 }
 
 /// Where in the hash table an id is sought first.
-pub(super) fn home(id: u128, homes: u64) -> u64 {
-    let high = id >> 64;
+pub(super) fn home(id: SessionId, homes: u64) -> u64 {
+    let high = Uuid::from(id).as_u128() >> 64;
     ((high * u128::from(homes)) >> 64) as u64
 }
 

@@ -23,7 +23,7 @@
 //! | section | what it holds | its checksums lie in |
 //! |---|---|---|
 //! | header | what the file is, where its sections lie (`layout`) | the header |
-//! | entries | sessions and aliases as they were pushed (`framing`) | each one's slot; the chunk rows |
+//! | entries | sessions and aliases as pushed (`framing`) | each one's slot; the chunk rows |
 //! | slots | a hash table by id: id bits, entry offset, entry checksum | page sums |
 //! | owner rows | owner hash, entry offset; sorted | page sums |
 //! | superseded rows | offsets of entries whose id was pushed again later; sorted | page sums |

@@ -14,6 +14,7 @@ use super::layout::{
 use super::{Damage, Section, SnapshotProblem};
 use crate::journal::stored::Stored;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::token::SessionId;
 
 /// An open snapshot.
 pub(crate) struct Snapshot<B> {
@@ -69,7 +70,7 @@ impl<B: Deref<Target = [u8]>> Snapshot<B> {
     ///
     /// # Errors
     /// Something on the way is damaged: then nothing is known of the id.
-    pub(crate) fn find(&self, id: u128) -> Result<Option<(EntryOffset, Found<'_>)>, Damage> {
+    pub(crate) fn find(&self, id: SessionId) -> Result<Option<(EntryOffset, Found<'_>)>, Damage> {
         self.probe(id, |slot| {
             let found = self.entry(slot)?;
             Ok((found.id() == id).then_some((EntryOffset(slot.offset), found)))
@@ -87,7 +88,7 @@ impl<B: Deref<Target = [u8]>> Snapshot<B> {
     /// Offers the slots that may be the id's, one after the other.
     fn probe<T>(
         &self,
-        id: u128,
+        id: SessionId,
         mut accept: impl FnMut(Slot) -> Result<Option<T>, Damage>,
     ) -> Result<Option<T>, Damage> {
         let id_bits = layout::id_bits(id);

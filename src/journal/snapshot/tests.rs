@@ -11,7 +11,9 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::layout::{self, Header, PAGE_LEN};
 use super::write::CHUNK_LEN;
 use super::*;
-use crate::journal::stored::{DATA_LEN_MAX, Stored};
+use crate::journal::stored::Stored;
+use crate::record::{DATA_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::token::SessionId;
 
 /// A file in memory, with the list of its writes.
 #[derive(Default)]
@@ -44,7 +46,7 @@ impl Sink for Memory {
 /// A session or an alias that owns its bytes.
 #[derive(Clone, PartialEq, Debug)]
 enum Entry {
-    Session { id: u128, version: u32, owner: String, data: Vec<u8> },
+    Session { id: SessionId, version: u32, owner: String, data: Vec<u8> },
     Alias(Alias),
 }
 
@@ -67,7 +69,7 @@ impl Entry {
         }
     }
 
-    fn id(&self) -> u128 {
+    fn id(&self) -> SessionId {
         self.found().id()
     }
 
@@ -79,9 +81,9 @@ impl Entry {
     }
 }
 
-fn mixed(n: u64) -> u128 {
-    let half = |n: u64| u128::from(xxh3_64(&n.to_le_bytes()));
-    half(n) << 64 | half(!n)
+fn mixed(n: u64) -> SessionId {
+    let half = |n: u64| xxh3_64(&n.to_le_bytes());
+    SessionId::from_halves(half(n), half(!n))
 }
 
 /// Every seventh is an alias, every third session belongs to nobody, nine own the others.
@@ -133,7 +135,7 @@ fn written(entries: &[Entry]) -> (Memory, Summary) {
 
 /// The entries that can be found, in the order of the file.
 fn live(entries: &[Entry]) -> Vec<&Entry> {
-    let last: BTreeMap<u128, usize> =
+    let last: BTreeMap<SessionId, usize> =
         entries.iter().enumerate().map(|(index, entry)| (entry.id(), index)).collect();
     let mut indexes: Vec<usize> = last.into_values().collect();
     indexes.sort_unstable();
@@ -149,7 +151,7 @@ fn ask(snapshot: &Snapshot<&[u8]>, entries: &[Entry]) -> bool {
             Ok(found) => assert_eq!(found.map(|(_, found)| found), Some(entry.found())),
             Err(_) => is_damaged = true,
         }
-        let stranger = entry.id() ^ 1 << 20;
+        let stranger = SessionId(entry.id().0 ^ 1 << 20);
         match snapshot.find(stranger) {
             Ok(found) => assert_eq!(found, None),
             Err(_) => is_damaged = true,
@@ -214,7 +216,8 @@ fn what_was_written_is_found() {
         assert_eq!(problem(&file.bytes, &entries), None, "{count}");
         let snapshot = Snapshot::open(&file.bytes[..]).expect("whole");
         assert_eq!((snapshot.fields(), snapshot.counts()), (FIELDS, summary.counts));
-        for id in (0..200_000).step_by(7).map(|n| mixed(count + n)).chain([0, u128::MAX]) {
+        let ends = [0, u128::MAX].map(SessionId);
+        for id in (0..200_000).step_by(7).map(|n| mixed(count + n)).chain(ends) {
             assert_eq!(snapshot.find(id), Ok(None));
         }
     }
@@ -230,7 +233,7 @@ fn opening_looks_at_nothing_else() {
     bytes[4096..header.file_len as usize - 64].fill(0xee);
     let snapshot = Snapshot::open(&bytes[..]).expect("only header and trailer are read");
     let slots = Damage { what: Section::Slots, offset: header.slots.offset };
-    assert_eq!(snapshot.find(0), Err(slots));
+    assert_eq!(snapshot.find(SessionId(0)), Err(slots));
     assert!(matches!(snapshot.entries().next(), Some(Err(Damage { what: Section::Chunks, .. }))));
     assert!(snapshot.verify(|_, _| {}).is_err());
 
@@ -255,7 +258,7 @@ fn the_later_push_wins() {
         entries.push(session(mixed(u64::from(version % 50)), version));
     }
     // A session that becomes an alias, an alias that becomes a session.
-    entries.push(Entry::Alias(Alias { id: mixed(1), successor: 5, until_ms: 6 }));
+    entries.push(Entry::Alias(Alias { id: mixed(1), successor: mixed(2), until_ms: 6 }));
     entries.push(session(mixed(6), 1));
     let (file, summary) = written(&entries);
     assert_eq!((summary.counts.entries, summary.counts.live()), (402, 100));
@@ -265,12 +268,15 @@ fn the_later_push_wins() {
 /// Ids that share all bits by which they are sought, more than a chunk of slots apart, at the end.
 #[test]
 fn crowded_ids_are_found() {
-    let session = |id| Entry::Session { id, version: 0, owner: String::new(), data: vec![] };
-    for crowd in [0, mixed(1) >> 20 << 20, u128::MAX >> 20 << 20] {
+    let session = |id| {
+        let (id, owner) = (SessionId(id), String::new());
+        Entry::Session { id, version: 0, owner, data: vec![] }
+    };
+    for crowd in [0, mixed(1).0 >> 20 << 20, u128::MAX >> 20 << 20] {
         let entries: Vec<_> = (0..300).map(|n| session(crowd | n)).collect();
         assert_eq!(problem(&written(&entries).0.bytes, &entries), None, "{crowd:x}");
     }
-    let mut entries: Vec<_> = (0..20_000).map(|n| session(u128::MAX - mixed(n) % 1000)).collect();
+    let mut entries: Vec<_> = (0..20_000).map(|n| session(u128::MAX - mixed(n).0 % 1000)).collect();
     entries.push(session(0));
     assert_eq!(problem(&written(&entries).0.bytes, &entries), None);
 }
@@ -308,7 +314,8 @@ fn owners_of_equal_hash_are_told_apart() {
     }
     writer.finish().expect("room");
     let snapshot = Snapshot::open(&file.bytes[..]).expect("whole");
-    let ids: Vec<u128> = snapshot.owned("alice").map(|item| item.expect("sound").1.id).collect();
+    let ids: Vec<SessionId> =
+        snapshot.owned("alice").map(|item| item.expect("sound").1.id).collect();
     assert_eq!(ids, [0, 2, 4, 6, 8].map(mixed));
     assert_eq!(snapshot.owned("mallory").count(), 0, "sought by another hash");
 }
@@ -595,7 +602,7 @@ fn after_a_failed_write_there_is_no_snapshot() {
 fn the_longest_session_fits() {
     let mut file = Memory::default();
     let mut writer = writer(&mut file);
-    let (text, data) = ("x".repeat(usize::from(u16::MAX)), vec![7; DATA_LEN_MAX + 1]);
+    let (text, data) = ("x".repeat(TEXT_BYTES_MAX), vec![7; DATA_BYTES_MAX + 1]);
     let first = sample(1);
     let Found::Session(plain) = first.found() else { unreachable!() };
     let long = Stored { owner: &text, label: &text, data: &data[1..], ..plain };
@@ -609,7 +616,7 @@ fn the_longest_session_fits() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     }
     writer.push(&long).expect("room");
-    writer.push(&Stored { id: 5, ..plain }).expect("room");
+    writer.push(&Stored { id: SessionId(5), ..plain }).expect("room");
     writer.finish().expect("room");
     let snapshot = Snapshot::open(&file.bytes[..]).expect("whole");
     assert!(snapshot.verify(|_, _| {}).is_ok());
@@ -658,9 +665,10 @@ proptest! {
         change in 1..=u8::MAX,
     ) {
         let entries: Vec<Entry> = pushes.iter().enumerate().map(|(n, push)| {
-            let id = if is_crowded { u128::from(push.id) << 32 } else { mixed(push.id) };
+            let crowded = SessionId(u128::from(push.id) << 32);
+            let id = if is_crowded { crowded } else { mixed(push.id) };
             if push.kind == 0 {
-                return Entry::Alias(Alias { id, successor: !id, until_ms: n as u64 });
+                return Entry::Alias(Alias { id, successor: mixed(n as u64), until_ms: n as u64 });
             }
             let owner = "abcd"[..usize::from(push.owner)].to_owned();
             Entry::Session { id, version: n as u32, owner, data: vec![push.kind; push.data_len] }
