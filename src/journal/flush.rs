@@ -105,7 +105,9 @@ impl<F: Files> Target for Shared<F> {
                 // Asked again now and then, so that a thread that died is no reason to hang
                 // without a sign of life.
                 let again = std::time::Duration::from_millis(100);
-                drop(self.done.wait_timeout(commits, again).unwrap_or_else(PoisonError::into_inner));
+                drop(
+                    self.done.wait_timeout(commits, again).unwrap_or_else(PoisonError::into_inner),
+                );
             }
         }
     }

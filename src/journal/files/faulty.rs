@@ -115,7 +115,11 @@ struct Plans {
     counts: [u64; Kind::ALL.len()],
     plans: Vec<Plan>,
     fired: u64,
+    watcher: Option<Watcher>,
 }
+
+/// Told of each operation before it is done.
+type Watcher = Arc<dyn Fn(Kind) + Send + Sync>;
 
 struct Plan {
     kinds: Vec<Kind>,
@@ -147,6 +151,11 @@ impl<F> Faulty<F> {
         self.faults.lock().plans.clear();
     }
 
+    /// Calls back before each operation; in the middle of things, so with locks held.
+    pub(crate) fn watch(&self, watcher: impl Fn(Kind) + Send + Sync + 'static) {
+        self.faults.lock().watcher = Some(Arc::new(watcher));
+    }
+
     /// How many operations of a kind there were, those that failed among them.
     pub(crate) fn count(&self, kind: Kind) -> u64 {
         self.faults.lock().counts[kind as usize]
@@ -171,6 +180,10 @@ impl Faults {
     /// Counts an operation; its fault, if it is to fail. Of several that are due the first
     /// planned one counts.
     fn begin(&self, kind: Kind) -> Option<Fault> {
+        let watcher = self.lock().watcher.clone();
+        if let Some(watcher) = watcher {
+            watcher(kind);
+        }
         let mut plans = self.lock();
         plans.counts[kind as usize] += 1;
         let mut due = None;
