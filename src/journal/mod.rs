@@ -22,6 +22,8 @@ mod snapshots;
 pub(crate) mod stored;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
 
 use std::cell::RefCell;
