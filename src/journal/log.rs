@@ -7,8 +7,11 @@
 //!
 //! A commit syncs what was appended until it began, oldest segment first, and then publishes the
 //! position: no position is durable before the one below it. A commit that fails is never tried
-//! again on the same files: the log goes on in a new segment, and nothing more counts as durable
-//! until a complete snapshot stands on new files, begun after the failure ([`Log::recover_at`]).
+//! again on the same files: nothing more counts as durable until a complete snapshot stands on new
+//! files, begun after the failure, with the log behind it ([`Log::recover_at`]).
+//!
+//! After a write that failed nobody knows what is in the file. The log goes on in a new segment,
+//! whose link says that what was refused is not a part of it.
 //!
 //! A segment is made whole before it is used, its header durable, its blocks reserved. The first
 //! frame in it tells where the segment before ended. The last [`RESERVE_BYTES`] are for ends only,
@@ -164,6 +167,11 @@ impl<F: Files> Log<F> {
     ) -> Result<u64, Refused> {
         let mut tail = lock(&self.tail);
         let len = frame_len(body.len());
+        if tail.soiled > tail.offset {
+            tail = self.settled(tail);
+            // Without room for a segment it goes on here, over whatever was left.
+            let _ = self.turn(&mut tail);
+        }
         self.link(&mut tail)?;
         if !self.fits(tail.offset, len, Need::Room) {
             tail = self.settled(tail);
@@ -281,19 +289,12 @@ impl<F: Files> Log<F> {
             (tail.last, sealed, Arc::clone(&tail.segment.file))
         };
         let synced = sealed.iter().chain([&file]).try_for_each(|file| file.sync());
-        if let Err(error) = synced {
+        if synced.is_err() {
+            // Appends go on where they are: what they write does not count before a snapshot.
             *failures += 1;
             self.failed.store(true, Release);
-            // Whatever comes goes to files that the failure has nothing to do with.
-            let mut tail = self.settled(lock(&self.tail));
-            if Arc::ptr_eq(&tail.segment.file, &file) {
-                // Where no other can be made, it goes on in this one, and does not count.
-                let _ = self.turn(&mut tail);
-            }
-            tail.unsynced.retain(|unsynced| !Arc::ptr_eq(unsynced, &file));
-            return Err(error);
         }
-        Ok(upto)
+        synced.map(|()| upto)
     }
 
     /// Begins a new segment, at which a snapshot that is made from now on will begin. Returns

@@ -299,3 +299,51 @@ fn files_in_the_wrong_place_are_reported_or_harmless() {
     }
     println!("{all} files in the wrong place");
 }
+
+/// Two stores that were one: a directory was copied, both copies were used. Files of the one among
+/// those of the other bear the right names and numbers.
+#[test]
+fn files_of_another_history_are_reported_or_harmless() {
+    let (mut all, mut reported) = (0, 0);
+    for seed in 0..if is_full() { 400 } else { 40 } {
+        let mut random = random_of(8, seed);
+        let setting = Setting { segment_bytes: 8 << 10, append: Append::Written, data_max: 1 + 7 };
+        let disk = CrashDisk::new();
+        let files: Arc<Disk> = Arc::new(Faulty::new(disk.clone()));
+        let shared = open(&files, &setting).unwrap();
+        let mut work = Work::new(&shared, History::new(), setting, 0);
+        for _ in 0..random.below(30) {
+            work.put_some(&mut random).unwrap();
+        }
+        work.commit().unwrap();
+        let [one, other] = [0, 1].map(|_| {
+            let disk = disk.kill_image();
+            let files: Arc<Disk> = Arc::new(Faulty::new(disk.clone()));
+            let shared = open(&files, &setting).unwrap();
+            let mut work = Work::new(&shared, work.history.clone(), setting, 0);
+            for _ in 0..60 {
+                work.put_some(&mut random).unwrap();
+            }
+            if seed % 2 == 0 {
+                work.commit().unwrap();
+                work.put_some(&mut random).unwrap();
+            }
+            (contents(&disk), work.history)
+        });
+        for (name, bytes) in &other.0 {
+            let mut now = one.0.clone();
+            now.insert(name.clone(), bytes.clone());
+            all += 1;
+            let Ok(recovered) = recover(&disk_of(&now)) else {
+                reported += 1;
+                continue;
+            };
+            let is_of = |history: &History| {
+                recovered.last <= history.last()
+                    && *history.state(recovered.last) == recovered.state
+            };
+            assert!(is_of(&one.1) || is_of(&other.1), "seed {seed}: {name} makes a third history");
+        }
+    }
+    println!("{all} files of another history, {reported} reported");
+}

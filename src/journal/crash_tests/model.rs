@@ -130,16 +130,42 @@ pub(super) struct History {
     states: Vec<(Rc<State>, Rc<BTreeSet<u128>>)>,
     /// Positions at which nothing stands but how far the log is durable.
     marks: BTreeSet<u64>,
+    /// What stands at a position if what was refused with an error was done all the same.
+    refused: BTreeMap<u64, Vec<Rc<State>>>,
 }
 
 impl History {
     pub(super) fn new() -> History {
-        History { states: vec![Default::default()], marks: BTreeSet::new() }
+        History { states: vec![Default::default()], ..History::default() }
     }
 
     /// The highest position.
     pub(super) fn last(&self) -> u64 {
         self.states.len() as u64 - 1
+    }
+
+    /// The states that may be found at a position.
+    pub(super) fn allowed(&self, position: u64) -> Vec<Rc<State>> {
+        let sure = self.states.get(position as usize).map(|(state, _)| Rc::clone(state));
+        let refused = self.refused.get(&position).into_iter().flatten().cloned();
+        sure.into_iter().chain(refused).collect()
+    }
+
+    /// An entry that was refused, and may be in the file at the position that follows.
+    pub(super) fn refuse(&mut self, entry: &Entry<'_>) {
+        let mut state = self.present();
+        Rc::make_mut(&mut state).apply(entry);
+        self.refused.entry(self.last() + 1).or_default().push(state);
+    }
+
+    /// What was found at a position is what holds from now on.
+    pub(super) fn adopt(&mut self, position: u64, state: State) {
+        self.truncate(position);
+        self.pass(position);
+        if let Some((last, _)) = self.states.last_mut() {
+            *last = Rc::new(state);
+        }
+        self.refused.clear();
     }
 
     pub(super) fn state(&self, position: u64) -> Rc<State> {
