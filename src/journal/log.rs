@@ -7,8 +7,11 @@
 //!
 //! A commit syncs what was appended until it began, oldest segment first, and then publishes the
 //! position: no position is durable before the one below it. A commit that fails is never tried
-//! again on the same files: the log goes on in a new segment, and nothing more counts as durable
-//! until a complete snapshot stands on new files ([`Log::recover_at`]).
+//! again on the same files: nothing more counts as durable until a complete snapshot stands on new
+//! files, begun after the failure, with the log behind it ([`Log::recover_at`]).
+//!
+//! After a write that failed nobody knows what is in the file. The log goes on in a new segment,
+//! whose link says that what was refused is not a part of it.
 //!
 //! A segment is made whole before it is used, its header durable, its blocks reserved. The first
 //! frame in it tells where the segment before ended. The last [`RESERVE_BYTES`] are for ends only,
@@ -17,34 +20,23 @@
 use std::io;
 use std::sync::PoisonError;
 
-use uuid::Uuid;
-
-use super::calendar::Calendar;
 use super::entry::Entry;
 use super::files::{File, Files, Mapping};
 use super::frame::{self, Header, body_sum, frame_len};
-use super::segment::{LAYOUT, Previous, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentName};
-use crate::keep::Append;
+use super::maker::{Maker, Segment};
+use super::segment::{Previous, SEGMENT_HEADER_BYTES, SegmentName};
 use crate::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
 };
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock};
 
-/// What ends and moves may use of a segment when no other can be made.
-const RESERVE_BYTES: usize = 256 * 1024;
+/// What ends and moves may use of a segment when no other can be made: at most this, and at most
+/// a quarter of it.
+const RESERVE_BYTES: u64 = 256 * 1024;
+/// The first frame of a segment.
+const LINK_BYTES: usize = frame_len(32);
 /// How much of a segment is touched beforehand.
 const PREFAULT_BYTES: usize = 4 << 20;
-
-/// What the segments of a log are made with.
-pub(crate) struct Maker<F: Files> {
-    pub(crate) files: Arc<F>,
-    pub(crate) calendar: Calendar,
-    pub(crate) store: Uuid,
-    pub(crate) schema: u64,
-    pub(crate) body_seed: u64,
-    pub(crate) segment_bytes: u64,
-    pub(crate) append: Append,
-}
 
 /// How urgently a frame needs room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -81,22 +73,40 @@ pub(crate) struct Log<F: Files> {
     tail: Mutex<Tail<F>>,
     /// Told when nobody is making the next segment any more.
     made: Condvar,
-    /// One sync at a time.
-    syncing: Mutex<()>,
+    /// One sync at a time. Counts those that failed.
+    syncing: Mutex<u64>,
     /// The highest position known to be durable.
     durable: AtomicU64,
     /// A sync failed; what was appended before is not durable, and will not be by syncing.
     failed: AtomicBool,
 }
 
+/// Where the log was turned for a snapshot.
+#[derive(Clone, Copy)]
+pub(crate) struct Turn {
+    /// The segment that a reader of the snapshot goes on with.
+    pub(crate) name: SegmentName,
+    /// The position of its first frame.
+    pub(crate) position: u64,
+    /// How many syncs had failed before.
+    failures: u64,
+}
+
 /// The newest segment.
 struct Tail<F: Files> {
     segment: Segment<F>,
     offset: usize,
+    /// Up to here a write that failed may have left something in the place of zeros.
+    soiled: usize,
     last: u64,
     chain: u64,
-    /// The last position that changed a session.
+    /// The last position that somebody cares for: it changed a session, or a snapshot begins
+    /// there.
     last_change: u64,
+    /// The highest position that the frames themselves say to be durable.
+    told: u64,
+    /// What the present segment's first frame is to say, while it could not be written.
+    unlinked: Option<Previous>,
     /// Older segments that are not synced yet.
     unsynced: Vec<Arc<F::File>>,
     next: Option<Segment<F>>,
@@ -104,13 +114,6 @@ struct Tail<F: Files> {
     making: bool,
     /// Bytes of frames since the log began.
     bytes: u64,
-}
-
-/// A segment that can be written.
-struct Segment<F: Files> {
-    header: SegmentHeader,
-    file: Arc<F::File>,
-    mapping: Option<<F::File as File>::Mapping>,
 }
 
 impl<F: Files> Log<F> {
@@ -126,9 +129,12 @@ impl<F: Files> Log<F> {
         let mut tail = Tail {
             segment,
             offset: SEGMENT_HEADER_BYTES,
+            soiled: 0,
             last: previous.last,
             chain: previous.chain,
             last_change: previous.last,
+            told: previous.last,
+            unlinked: None,
             unsynced: Vec::new(),
             next: None,
             making: false,
@@ -137,7 +143,7 @@ impl<F: Files> Log<F> {
         tail.link(previous, &maker, previous.last)?;
         let durable = AtomicU64::new(previous.last);
         let failed = AtomicBool::new(false);
-        let (tail, made, syncing) = (Mutex::new(tail), Condvar::new(), Mutex::new(()));
+        let (tail, made, syncing) = (Mutex::new(tail), Condvar::new(), Mutex::new(0));
         Ok(Log { maker, tail, made, syncing, durable, failed })
     }
 
@@ -159,14 +165,26 @@ impl<F: Files> Log<F> {
     ) -> Result<u64, Refused> {
         let mut tail = lock(&self.tail);
         let len = frame_len(body.len());
-        if !self.fits(&tail, len, Need::Room) {
+        if tail.soiled > tail.offset {
+            tail = self.settled(tail);
+            // Without room for a segment it goes on here, over whatever was left.
+            let _ = self.turn(&mut tail);
+        }
+        self.link(&mut tail)?;
+        if !self.fits(tail.offset, len, Need::Room) {
             tail = self.settled(tail);
         }
-        if !self.fits(&tail, len, Need::Room) {
+        if !self.fits(tail.offset, len, Need::Room) {
+            if !self.fits(SEGMENT_HEADER_BYTES + LINK_BYTES, len, need) {
+                // No segment has room for it, so a new one is of no use.
+                return Err(Refused::Full);
+            }
             match self.turn(&mut tail) {
-                Ok(()) if self.fits(&tail, len, Need::Room) => {}
-                Ok(()) => return Err(Refused::Full),
-                Err(_) if need == Need::Reserve && self.fits(&tail, len, need) => {}
+                Ok(()) => {}
+                Err(_)
+                    if need == Need::Reserve
+                        && tail.unlinked.is_none()
+                        && self.fits(tail.offset, len, need) => {}
                 Err(refused) => return Err(refused),
             }
         }
@@ -176,11 +194,12 @@ impl<F: Files> Log<F> {
         Ok(tail.last)
     }
 
-    fn fits(&self, tail: &Tail<F>, len: usize, need: Need) -> bool {
-        let reserve = if need == Need::Room { RESERVE_BYTES } else { 0 };
+    fn fits(&self, offset: usize, len: usize, need: Need) -> bool {
+        let segment_bytes = self.maker.segment_bytes;
+        let reserve = if need == Need::Room { RESERVE_BYTES.min(segment_bytes / 4) } else { 0 };
         // One header more, so that zeros always follow the last frame.
-        let end = tail.offset + len + frame::HEADER_BYTES + reserve;
-        end as u64 <= self.maker.segment_bytes
+        let end = (offset + len + frame::HEADER_BYTES) as u64;
+        end + reserve <= segment_bytes
     }
 
     /// Waits until nobody is making the next segment: two must not make the same one.
@@ -198,16 +217,22 @@ impl<F: Files> Log<F> {
             None => self.maker.segment(tail.next_name())?,
         };
         let sequence = tail.segment.header.sequence;
-        let previous = Previous { sequence, last: tail.last, chain: tail.chain };
+        let present = Previous { sequence, last: tail.last, chain: tail.chain };
+        // Of a segment without its first frame nothing counts.
+        tail.unlinked.get_or_insert(present);
         let old = std::mem::replace(&mut tail.segment, next);
-        let old_offset = std::mem::replace(&mut tail.offset, SEGMENT_HEADER_BYTES);
-        if let Err(refused) = tail.link(previous, &self.maker, self.durable.load(Acquire)) {
-            // Back to the old one, which has its reserve left.
-            tail.next = Some(std::mem::replace(&mut tail.segment, old));
-            tail.offset = old_offset;
-            return Err(refused);
-        }
+        (tail.offset, tail.soiled) = (SEGMENT_HEADER_BYTES, 0);
         tail.unsynced.push(old.file);
+        self.link(tail)
+    }
+
+    /// Writes the present segment's first frame, if it is not there. There is no way back to the
+    /// segment before: an error does not tell whether the frame is in the file.
+    fn link(&self, tail: &mut Tail<F>) -> Result<(), Refused> {
+        if let Some(previous) = tail.unlinked {
+            tail.link(previous, &self.maker, self.durable())?;
+            tail.unlinked = None;
+        }
         Ok(())
     }
 
@@ -244,53 +269,70 @@ impl<F: Files> Log<F> {
     /// # Errors
     /// That of the sync, once; from then on that a snapshot is needed.
     pub(crate) fn commit(&self) -> io::Result<u64> {
+        let mut failures = lock(&self.syncing);
+        // Under the lock: the sync that failed may be one that this call waited for.
         if self.has_failed() {
             return Err(io::Error::other("an earlier sync failed, and no snapshot was made since"));
         }
-        let upto = self.sync()?;
+        let upto = self.sync(&mut failures)?;
         self.durable.fetch_max(upto, AcqRel);
         Ok(upto)
     }
 
     /// Syncs what was appended so far, without telling that it is durable.
-    fn sync(&self) -> io::Result<u64> {
-        let _one = lock(&self.syncing);
+    fn sync(&self, failures: &mut u64) -> io::Result<u64> {
         let (upto, sealed, file) = {
             let mut tail = lock(&self.tail);
             let sealed = std::mem::take(&mut tail.unsynced);
             (tail.last, sealed, Arc::clone(&tail.segment.file))
         };
         let synced = sealed.iter().chain([&file]).try_for_each(|file| file.sync());
-        if let Err(error) = synced {
+        if synced.is_err() {
+            // Appends go on where they are: what they write does not count before a snapshot.
+            *failures += 1;
             self.failed.store(true, Release);
-            // Whatever comes goes to files that the failure has nothing to do with.
-            let mut tail = self.settled(lock(&self.tail));
-            if Arc::ptr_eq(&tail.segment.file, &file) && self.turn(&mut tail).is_ok() {
-                tail.unsynced.retain(|unsynced| !Arc::ptr_eq(unsynced, &file));
-            }
-            return Err(error);
         }
-        Ok(upto)
+        synced.map(|()| upto)
     }
 
     /// Begins a new segment, at which a snapshot that is made from now on will begin. Returns
-    /// its name with its first position.
-    pub(crate) fn turn_for_snapshot(&self) -> Result<(SegmentName, u64), Refused> {
+    /// where that is.
+    pub(crate) fn turn_for_snapshot(&self) -> Result<Turn, Refused> {
+        // Before the turn: a sync that fails in between may be one of what comes behind it.
+        let failures = *lock(&self.syncing);
         let mut tail = self.settled(lock(&self.tail));
         self.turn(&mut tail)?;
-        Ok((tail.segment.header.name(), tail.last))
+        if self.has_failed() {
+            // What they hold is in the snapshot; without it nothing of them counts.
+            tail.unsynced.clear();
+        }
+        // So that its position becomes durable, and is said to be: else nothing would tell that a
+        // snapshot is missing.
+        tail.last_change = tail.last;
+        Ok(Turn { name: tail.segment.header.name(), position: tail.last, failures })
     }
 
     /// Makes durable what a snapshot may have seen, before the snapshot counts.
-    pub(crate) fn sync_for_snapshot(&self) -> io::Result<u64> {
-        self.sync()
+    ///
+    /// # Errors
+    /// That of the sync, or that another one failed since the snapshot began: what is lost then
+    /// may be behind its beginning.
+    pub(crate) fn sync_for_snapshot(&self, turn: &Turn) -> io::Result<u64> {
+        let mut failures = lock(&self.syncing);
+        if *failures != turn.failures {
+            return Err(io::Error::other("a sync failed since the snapshot was begun"));
+        }
+        self.sync(&mut failures)
     }
 
     /// A complete snapshot is durable, with the log up to `upto` behind it: whatever failed
-    /// before does not matter any more.
-    pub(crate) fn recover_at(&self, upto: u64) {
+    /// before it was begun does not matter any more.
+    pub(crate) fn recover_at(&self, upto: u64, turn: &Turn) {
+        let failures = lock(&self.syncing);
         self.durable.fetch_max(upto, AcqRel);
-        self.failed.store(false, Release);
+        if *failures == turn.failures {
+            self.failed.store(false, Release);
+        }
     }
 
     /// Writes the watermark down where nothing else will: after the last change before a pause.
@@ -300,10 +342,12 @@ impl<F: Files> Log<F> {
         entry.encode_into(&mut body);
         let sum = self.sum(&body);
         let mut tail = lock(&self.tail);
-        let fits = self.fits(&tail, frame_len(body.len()), Need::Room);
-        if tail.last == tail.last_change && fits {
+        let durable = self.durable();
+        let is_news = tail.told < tail.last_change && tail.last_change <= durable;
+        let fits = self.fits(tail.offset, frame_len(body.len()), Need::Room);
+        if is_news && fits && tail.unlinked.is_none() {
             // Without it an old tail that rots looks torn; nothing else depends on it.
-            let _ = tail.put(entry.kind(), &body, sum, self.durable());
+            let _ = tail.put(entry.kind(), &body, sum, durable);
         }
     }
 
@@ -327,8 +371,20 @@ impl<F: Files> Log<F> {
         lock(&self.tail).bytes
     }
 
+    /// The position of the last frame.
+    #[cfg(test)]
+    pub(crate) fn last_position(&self) -> u64 {
+        lock(&self.tail).last
+    }
+
     pub(crate) fn maker(&self) -> &Maker<F> {
         &self.maker
+    }
+
+    /// The name of the segment that is written.
+    #[cfg(test)]
+    pub(crate) fn present(&self) -> SegmentName {
+        lock(&self.tail).segment.header.name()
     }
 }
 
@@ -337,14 +393,26 @@ impl<F: Files> Tail<F> {
         let body_len = body.len() as u32;
         let header = Header { body_len, kind, position: self.last + 1, durable, body_sum: sum };
         let bytes = header.encode(self.segment.header.salt);
-        // What an error leaves behind is overwritten by the next frame.
-        self.segment.write(self.offset + frame::HEADER_BYTES, body)?;
-        self.segment.write(self.offset, &bytes)?;
-        self.offset += header.frame_len();
+        let end = self.offset + header.frame_len();
+        self.write(body, &bytes).inspect_err(|_| self.soiled = self.soiled.max(end))?;
+        self.offset = end;
         self.last = header.position;
+        self.told = self.told.max(durable);
         self.chain = frame::stored_sum(&bytes);
         self.bytes += header.frame_len() as u64;
         Ok(())
+    }
+
+    /// Writes a frame. What an error leaves behind is overwritten by the next one.
+    fn write(&mut self, body: &[u8], header: &[u8; frame::HEADER_BYTES]) -> io::Result<()> {
+        let body_at = self.offset + frame::HEADER_BYTES;
+        self.segment.write(body_at, body)?;
+        if self.soiled > self.offset {
+            let padding = frame::padded(body.len()) - body.len();
+            let zeros = [0; frame::ALIGNMENT];
+            self.segment.write(body_at + body.len(), zeros.get(..padding).unwrap_or_default())?;
+        }
+        self.segment.write(self.offset, header)
     }
 
     /// Puts the first frame into a new segment.
@@ -360,75 +428,4 @@ impl<F: Files> Tail<F> {
         let header = &self.segment.header;
         SegmentName { epoch: header.epoch, sequence: header.sequence + 1 }
     }
-}
-
-impl<F: Files> Segment<F> {
-    fn write(&mut self, offset: usize, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.mapping {
-            Some(mapping) => mapping.write(offset, bytes),
-            None => self.file.write_at(bytes, offset as u64)?,
-        }
-        Ok(())
-    }
-}
-
-impl<F: Files> Maker<F> {
-    /// Makes a segment without frames; all there is of it is durable.
-    fn segment(&self, name: SegmentName) -> io::Result<Segment<F>> {
-        let files = &*self.files;
-        let text = name.to_string();
-        let file = match files.create(&text) {
-            // Left behind by an attempt that failed, and never used.
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                files.remove(&text)?;
-                files.create(&text)?
-            }
-            created => created?,
-        };
-        self.fill(name, file).inspect_err(|_| {
-            // Gives the blocks back to a disk that is full; if it fails, the next attempt does.
-            let _ = files.remove(&text);
-        })
-    }
-
-    fn fill(&self, name: SegmentName, file: F::File) -> io::Result<Segment<F>> {
-        let header = SegmentHeader {
-            store: self.store,
-            epoch: name.epoch,
-            sequence: name.sequence,
-            salt: random()?,
-            body_seed: self.body_seed,
-            base: 0,
-            previous: Previous::default(),
-            wall_ms: self.calendar.now_ms(),
-            schema: self.schema,
-            layout: LAYOUT,
-        };
-        file.allocate(self.segment_bytes)?;
-        file.write_at(&header.encode(), 0)?;
-        file.sync()?;
-        self.files.sync_dir()?;
-        let mapping = match self.append {
-            Append::Mapped => Some(file.map(self.segment_bytes as usize)?),
-            Append::Written => None,
-        };
-        Ok(Segment { header, file: Arc::new(file), mapping })
-    }
-}
-
-/// Random bits of the operating system.
-pub(crate) fn random() -> io::Result<u64> {
-    let mut bytes = [0; 8];
-    fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(u64::from_le_bytes(bytes))
-}
-
-#[cfg(not(cloakroom_shuttle))]
-fn fill(bytes: &mut [u8]) -> Result<(), String> {
-    getrandom::fill(bytes).map_err(|error| error.to_string())
-}
-
-#[cfg(cloakroom_shuttle)]
-fn fill(bytes: &mut [u8]) -> Result<(), String> {
-    crate::sync::random::fill(bytes).map_err(|never| match never {})
 }

@@ -8,11 +8,13 @@
 //! It knows sessions as bytes with an id ([`stored`]), and neither the table nor the store.
 
 mod calendar;
+mod chain;
 pub(crate) mod entry;
 pub(crate) mod files;
 mod flush;
 pub(crate) mod frame;
 mod log;
+mod maker;
 mod recover;
 pub(crate) mod segment;
 #[allow(dead_code, unused_imports, reason = "lookups in the file, and its check, are for tests")]
@@ -20,6 +22,8 @@ pub(crate) mod snapshot;
 mod snapshots;
 pub(crate) mod stored;
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;
 
@@ -30,7 +34,10 @@ pub(crate) use calendar::Calendar;
 use crossbeam::queue::SegQueue;
 use files::Files;
 pub use flush::Flush;
-use log::{Log, Maker, Need, Refused, random};
+use log::Refused;
+use log::{Log, Need};
+use maker::Maker;
+use maker::random;
 pub(crate) use recover::{Expected, Survey};
 pub(crate) use snapshots::Taking;
 
@@ -103,43 +110,7 @@ impl<F: Files> Journal<F> {
         keeping: Keeping,
         calendar: Calendar,
     ) -> Result<Journal<F>> {
-        let io = |doing| {
-            let file = files.path("");
-            move |error| Error::Files { file, doing, error }
-        };
-        if let Some(name) = &survey.last_segment {
-            // The next segment will say where this one ends: then it has to end there for good.
-            files::sync_file(&*files, name).map_err(io("sync the last segment of"))?;
-        }
-        for name in &survey.leftovers {
-            // One that stays is ignored again next time.
-            let _ = files.remove(name);
-        }
-        let random = || random().map_err(io("make random bytes for"));
-        let store = match survey.store {
-            Some(store) => store,
-            None => uuid::Uuid::from_u64_pair(random()?, random()?),
-        };
-        let maker = Maker {
-            files: Arc::clone(&files),
-            calendar,
-            store,
-            schema: keeping.schema,
-            body_seed: random()?,
-            segment_bytes: keeping.segment_bytes,
-            append: keeping.append,
-        };
-        let log = Log::begin(maker, survey.epoch + 1, survey.end)
-            .map_err(|refused| told(refused, &*files))?;
-        let shared = Arc::new(Shared {
-            log,
-            durability: keeping.durability,
-            sync_interval: keeping.sync_interval,
-            touches: SegQueue::new(),
-            commits: Mutex::new(Commits::default()),
-            wake: Condvar::new(),
-            done: Condvar::new(),
-        });
+        let shared = Arc::new(Shared::open(files, survey, keeping, calendar)?);
         let thread = {
             let shared = Arc::clone(&shared);
             std::thread::Builder::new()
@@ -256,6 +227,45 @@ thread_local! {
 }
 
 impl<F: Files> Shared<F> {
+    /// All of a journal but its thread.
+    fn open(
+        files: Arc<F>,
+        survey: &Survey<F>,
+        keeping: Keeping,
+        calendar: Calendar,
+    ) -> Result<Shared<F>> {
+        let io = |doing| {
+            let file = files.path("");
+            move |error| Error::Files { file, doing, error }
+        };
+        survey.secure(&*files).map_err(|error| told(error.into(), &*files))?;
+        let random = || random().map_err(io("make random bytes for"));
+        let store = match survey.store {
+            Some(store) => store,
+            None => uuid::Uuid::from_u64_pair(random()?, random()?),
+        };
+        let maker = Maker {
+            files: Arc::clone(&files),
+            calendar,
+            store,
+            schema: keeping.schema,
+            body_seed: random()?,
+            segment_bytes: keeping.segment_bytes,
+            append: keeping.append,
+        };
+        let log = Log::begin(maker, survey.epoch + 1, survey.end)
+            .map_err(|refused| told(refused, &*files))?;
+        Ok(Shared {
+            log,
+            durability: keeping.durability,
+            sync_interval: keeping.sync_interval,
+            touches: SegQueue::new(),
+            commits: Mutex::new(Commits::default()),
+            wake: Condvar::new(),
+            done: Condvar::new(),
+        })
+    }
+
     fn append(&self, entry: &Entry<'_>, need: Need) -> Result<u64> {
         let append = |body: &mut Vec<u8>| {
             body.clear();
@@ -360,10 +370,12 @@ impl<F: Files> Shared<F> {
     }
 
     /// A snapshot took the place of what could not be made durable.
-    fn mended(&self, upto: u64) {
-        self.log.recover_at(upto);
+    fn mended(&self, upto: u64, turn: &log::Turn) {
+        self.log.recover_at(upto, turn);
         let mut commits = lock(&self.commits);
-        commits.problem = None;
+        if !self.log.has_failed() {
+            commits.problem = None;
+        }
         self.tell(commits);
     }
 }

@@ -1,24 +1,20 @@
 //! What a directory holds, and whether it is all of it.
 //!
 //! The newest snapshot says at which segment the log begins that it lacks; without a snapshot that
-//! is the first one ever. From there each segment's first frame says where the one before ended.
-//! Frames behind that end were discarded by an earlier recovery, and stay so.
+//! is the first one ever. How the log goes on from there, and how far, see [`chain`](super::chain).
 //!
-//! The last segment ends where its frames end. If a frame behind that end knows the missing one to
-//! be durable, the end is damage; otherwise the process or the machine stopped there, and what is
-//! behind it was never acknowledged.
-//!
-//! A survey changes nothing. What it cannot read it refuses, with file and offset.
+//! A survey changes nothing. What it cannot read it refuses, with file and offset. Before the log
+//! goes on, [`Survey::secure`] makes durable what the survey counted, then removes the rest.
 
 use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::chain::{self, Chain, Cut, Segment};
 use super::entry::Entry;
 use super::files::{File, Files};
 use super::segment::{
-    First, LAYOUT, Previous, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, SegmentName, Torn,
-    find_later, first,
+    First, HeaderProblem, LAYOUT, Previous, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentName, first,
 };
 use super::snapshot::{Snapshot, SnapshotProblem};
 use crate::error::{Error, Result};
@@ -58,13 +54,19 @@ impl SnapshotName {
     }
 }
 
-/// One segment that counts.
-struct Used<F: Files> {
-    header: SegmentHeader,
-    base: u64,
-    previous: Previous,
-    view: View<F>,
+/// Bytes that are copied at once.
+const COPY_BYTES: usize = 1 << 20;
+
+/// A view as bytes.
+pub(super) struct Bytes<V>(V);
+
+impl<V: std::ops::Deref<Target = [u8]>> AsRef<[u8]> for Bytes<V> {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
+
+type Found<F> = Segment<Bytes<View<F>>>;
 
 /// What was found.
 pub(crate) struct Survey<F: Files> {
@@ -78,17 +80,16 @@ pub(crate) struct Survey<F: Files> {
     pub(crate) snapshot: Option<Snapshot<View<F>>>,
     /// Where the log ends.
     pub(crate) end: Previous,
-    /// The last segment's name, if any counts: it has to be synced before the log goes on.
-    pub(crate) last_segment: Option<String>,
     /// Files that do not count any more.
     pub(crate) leftovers: Vec<String>,
     /// Bytes behind the end of the log.
     pub(crate) torn_bytes: u64,
     /// The highest watermark.
     pub(crate) durable: u64,
-    used: Vec<Used<F>>,
-    /// Segments whose very first frame does not count.
-    torn: Vec<(SegmentHeader, Torn, View<F>)>,
+    /// The segments that are the log.
+    used: Vec<Found<F>>,
+    /// Those of them that may not be durable, with how many of their bytes count.
+    loose: Vec<(String, usize)>,
 }
 
 /// What the files must fit.
@@ -133,12 +134,11 @@ impl<F: Files> Survey<F> {
             high_water_ms: 0,
             snapshot: None,
             end: Previous::default(),
-            last_segment: None,
             leftovers: Vec::new(),
             torn_bytes: 0,
             durable: 0,
             used: Vec::new(),
-            torn: Vec::new(),
+            loose: Vec::new(),
         };
         survey.find_snapshot(files, &names, expected)?;
         let mut segments = Vec::new();
@@ -147,10 +147,8 @@ impl<F: Files> Survey<F> {
             segments.push(name);
         }
         segments.sort_unstable_by_key(|name| (name.sequence, name.epoch));
-        survey.find_segments(files, &segments, expected)?;
-        survey.check_chain(files)?;
-        survey.find_end(files)?;
-        survey.check_torn(files)?;
+        let found = survey.find_segments(files, &segments, expected)?;
+        survey.find_end(files, found)?;
         Ok(survey)
     }
 
@@ -160,7 +158,11 @@ impl<F: Files> Survey<F> {
             .filter_map(|name| SnapshotName::parse(name).map(|name| name.generation))
             .collect();
         finished.sort_unstable();
-        let unfinished = names.iter().filter(|name| SnapshotName::is_unfinished(name));
+        let is_unfinished = |name: &&String| {
+            let segment = name.strip_suffix(UNFINISHED_SUFFIX).and_then(SegmentName::parse);
+            SnapshotName::is_unfinished(name) || segment.is_some()
+        };
+        let unfinished = names.iter().filter(is_unfinished);
         self.leftovers.extend(unfinished.cloned());
         let Some(newest) = finished.pop() else { return Ok(()) };
         self.generation = newest;
@@ -177,6 +179,10 @@ impl<F: Files> Survey<F> {
             problem => place.unreadable(problem),
         })?;
         let fields = snapshot.fields();
+        if fields.generation != newest {
+            let problem = format_args!("this is generation {:016x}", fields.generation);
+            return Err(place.damaged(0, problem));
+        }
         check_kind(&place, fields.schema, fields.layout, expected)?;
         self.store = Some(fields.store);
         self.epoch = fields.replay_from.epoch;
@@ -197,13 +203,15 @@ impl<F: Files> Survey<F> {
         }
     }
 
+    /// Reads the segments that may belong to the log.
     fn find_segments(
         &mut self,
         files: &F,
         names: &[SegmentName],
         expected: Expected,
-    ) -> Result<()> {
+    ) -> Result<Vec<Found<F>>> {
         let (begin, _) = self.begin();
+        let mut found = Vec::new();
         for &segment in names {
             let name = segment.to_string();
             if segment.sequence < begin {
@@ -215,14 +223,12 @@ impl<F: Files> Survey<F> {
             let frames = view.get(SEGMENT_HEADER_BYTES..).unwrap_or_default();
             let header = match SegmentHeader::decode(&view) {
                 Ok(header) => header,
-                Err(problem) if problem.is_incomplete() => {
-                    // Its header is durable before anything is appended to it.
-                    if frames.iter().any(|&byte| byte != 0) {
-                        return Err(place.damaged(0, problem));
-                    }
+                // Its header is durable before anything is appended to it.
+                Err(problem) if is_unfinished(problem) && nonzero(frames) == 0 => {
                     self.leftovers.push(name);
                     continue;
                 }
+                Err(problem) if problem.is_incomplete() => return Err(place.damaged(0, problem)),
                 Err(problem) => return Err(place.unreadable(problem)),
             };
             if header.name() != segment {
@@ -236,133 +242,103 @@ impl<F: Files> Survey<F> {
             match first(&header, frames) {
                 First::Unused => self.leftovers.push(name),
                 First::Link(base, previous) => {
-                    self.used.push(Used { header, base, previous, view });
+                    let (bytes, cut) = (Bytes(view), Cut::default());
+                    found.push(Segment { header, base, previous, bytes, cut });
                 }
-                First::Torn(torn) => self.torn.push((header, torn, view)),
+                First::Torn(_) => {
+                    self.durable = self.durable.max(chain::claim(&header, frames));
+                    self.torn_bytes += nonzero(frames);
+                    self.leftovers.push(name);
+                }
             }
         }
-        Ok(())
+        Ok(found)
     }
 
-    fn check_chain(&self, files: &F) -> Result<()> {
-        let (sequence, position) = self.begin();
-        let Some(first) = self.used.first() else {
-            if self.snapshot.is_some() {
-                let name = format!("log-*-{sequence:016x}");
-                return Err(Place(files, &name).damaged(
-                    0,
-                    "the segment in which the log goes on behind the snapshot is missing",
-                ));
-            }
-            return Ok(());
+    /// The log's first segment.
+    fn first_of(&self, files: &F, found: &[Found<F>]) -> Result<Option<usize>> {
+        let Some(snapshot) = &self.snapshot else {
+            let is_first =
+                |segment: &Found<F>| (segment.base, segment.previous) == (1, Previous::default());
+            return Ok(found.iter().rposition(is_first));
         };
-        let name = first.header.name().to_string();
-        if first.header.sequence != sequence || first.base != position {
+        let from = snapshot.fields().replay_from;
+        let name = SegmentName { epoch: from.epoch, sequence: from.sequence };
+        let is_first =
+            |segment: &Found<F>| (segment.header.name(), segment.base) == (name, from.position);
+        let first = found.iter().position(is_first);
+        first.map(Some).ok_or_else(|| {
+            let problem = format_args!(
+                "position {} is not here, with which the log goes on behind the snapshot",
+                from.position
+            );
+            Place(files, &name.to_string()).damaged(SEGMENT_HEADER_BYTES as u64, problem)
+        })
+    }
+
+    fn find_end(&mut self, files: &F, found: Vec<Found<F>>) -> Result<()> {
+        let first = self.first_of(files, &found)?;
+        let Chain { mut segments, others, claim } = Chain::of(found, first);
+        self.durable = self.durable.max(claim);
+        for other in others {
+            self.torn_bytes += nonzero(other.frames());
+            self.leftovers.push(other.header.name().to_string());
+        }
+        let (name, end) = match segments.last() {
+            Some(last) => (last.header.name().to_string(), last.cut),
+            None => (format!("log-*-{:016x}.seg", 1), Cut::default()),
+        };
+        if self.durable > end.last {
             return Err(Place(files, &name).damaged(
-                0,
+                (SEGMENT_HEADER_BYTES + end.len) as u64,
                 format_args!(
-                    "the log begins at segment {} with position {}, not at {sequence} with \
-                     {position}: segments are missing",
-                    first.header.sequence, first.base
+                    "the frame of position {} is missing or damaged; it was durable, as all were \
+                     up to {}",
+                    end.last + 1,
+                    self.durable
                 ),
             ));
         }
-        for pair in self.used.windows(2) {
-            let [before, after] = pair else { continue };
-            let name = after.header.name().to_string();
-            if after.previous.sequence != before.header.sequence
-                || after.base != after.previous.last + 1
-            {
-                return Err(Place(files, &name).damaged(
-                    0,
-                    format_args!(
-                        "it comes after segment {}, but the one before it is {}",
-                        after.previous.sequence, before.header.sequence
-                    ),
-                ));
-            }
-            self.check_sealed(files, before, after.previous)?;
+        if let Some(last) = segments.last_mut() {
+            let rest = last.frames().get(end.len..).unwrap_or_default();
+            self.torn_bytes += nonzero(rest);
+            last.cut_off_marks(self.durable);
+            let sequence = last.header.sequence;
+            self.end = Previous { sequence, last: last.cut.last, chain: last.cut.chain };
         }
+        let loose = segments.iter().filter(|segment| segment.cut.last > self.durable);
+        let len = |segment: &Found<F>| SEGMENT_HEADER_BYTES + segment.cut.len;
+        self.loose =
+            loose.map(|segment| (segment.header.name().to_string(), len(segment))).collect();
+        self.used = segments;
         Ok(())
     }
 
-    /// A segment before the last must hold all its frames up to the end that the next one tells.
-    fn check_sealed(&self, files: &F, segment: &Used<F>, end: Previous) -> Result<()> {
-        let name = segment.header.name().to_string();
-        let mut chain = 0;
-        let mut scan = segment.scan();
-        let mut last = segment.base - 1;
-        let mut offset = 0;
-        while last < end.last {
-            let Some((at, header, _)) = scan.next() else {
-                let stop = scan.end();
-                return Err(Place(files, &name).damaged(
-                    (SEGMENT_HEADER_BYTES + stop.offset) as u64,
-                    format_args!(
-                        "the frame of position {} is missing or damaged; the log goes on to {}",
-                        last + 1,
-                        end.last
-                    ),
-                ));
-            };
-            (last, offset) = (header.position, at);
-            chain = scan.chain_value();
+    /// Makes durable what this survey counts, then removes what it does not.
+    ///
+    /// What may not be durable is copied, not synced: if a sync failed before, the operating
+    /// system may show what was never written, and sync it without an error.
+    ///
+    /// # Errors
+    /// Those of the files. Then everything is as it was, and may be surveyed again.
+    pub(crate) fn secure(&self, files: &F) -> std::io::Result<()> {
+        for (name, len) in &self.loose {
+            let copy = format!("{name}{UNFINISHED_SUFFIX}");
+            // Left behind by an earlier attempt, if it is there.
+            let _ = files.remove(&copy);
+            let view = files.open(name)?.view()?;
+            let bytes = view.get(..*len).ok_or(std::io::ErrorKind::UnexpectedEof)?;
+            let written = write_copy(files, &copy, bytes);
+            written.and_then(|()| files.rename(&copy, name)).inspect_err(|_| {
+                let _ = files.remove(&copy);
+            })?;
         }
-        if chain != end.chain {
-            let place = Place(files, &name);
-            return Err(place.damaged(
-                (SEGMENT_HEADER_BYTES + offset) as u64,
-                "its last frame is not the one that the next segment tells of",
-            ));
-        }
-        Ok(())
-    }
-
-    fn find_end(&mut self, files: &F) -> Result<()> {
-        let Some(last) = self.used.last() else {
-            let (sequence, position) = self.begin();
-            self.end = Previous { sequence: sequence - 1, last: position - 1, chain: 0 };
-            return Ok(());
-        };
-        let name = last.header.name().to_string();
-        let mut scan = last.scan();
-        let mut durable = self.durable;
-        for (_, header, _) in scan.by_ref() {
-            durable = durable.max(header.durable);
-        }
-        let end = scan.end();
-        let frames = last.view.get(SEGMENT_HEADER_BYTES..).unwrap_or_default();
-        let rest = frames.get(end.offset..).unwrap_or_default();
-        let later = find_later(&last.header, rest, end.last);
-        if later.is_some_and(|later| later.durable > end.last) || durable > end.last {
-            return Err(Place(files, &name).damaged(
-                (SEGMENT_HEADER_BYTES + end.offset) as u64,
-                format_args!(
-                    "the frame of position {} is missing or damaged, and was durable",
-                    end.last + 1
-                ),
-            ));
-        }
-        self.torn_bytes += nonzero(rest);
-        self.durable = durable;
-        self.end = Previous { sequence: last.header.sequence, last: end.last, chain: end.chain };
-        self.last_segment = Some(name);
-        Ok(())
-    }
-
-    /// Nothing may have been durable in a segment that does not even have its first frame.
-    fn check_torn(&mut self, files: &F) -> Result<()> {
-        for (header, torn, view) in std::mem::take(&mut self.torn) {
-            let name = header.name().to_string();
-            let frames = view.get(SEGMENT_HEADER_BYTES..).unwrap_or_default();
-            let later = find_later(&header, frames, self.end.last);
-            // One that an earlier recovery discarded comes before the log's last segment.
-            let is_behind = header.sequence > self.end.sequence;
-            if is_behind && later.is_some_and(|later| later.durable > self.end.last) {
-                return Err(Place(files, &name).damaged(SEGMENT_HEADER_BYTES as u64, torn));
-            }
-            self.torn_bytes += nonzero(frames);
-            self.leftovers.push(name);
+        // Also for the name of the snapshot, if the last process came no further than to that.
+        // Until it is durable, what came before must stay.
+        files.sync_dir()?;
+        for name in &self.leftovers {
+            // One that stays is ignored again next time.
+            let _ = files.remove(name);
         }
         Ok(())
     }
@@ -377,10 +353,9 @@ impl<F: Files> Survey<F> {
         mut apply: impl FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<u64> {
         let mut count = 0;
-        for (index, segment) in self.used.iter().enumerate() {
-            let end = self.used.get(index + 1).map_or(self.end.last, |next| next.previous.last);
+        for segment in &self.used {
             for (offset, header, body) in segment.scan() {
-                if header.position > end {
+                if header.position > segment.cut.last {
                     break;
                 }
                 let entry = Entry::decode(header.kind, body).map_err(|problem| {
@@ -417,11 +392,20 @@ impl<F: Files> Survey<F> {
     }
 }
 
-impl<F: Files> Used<F> {
-    fn scan(&self) -> Scan<'_> {
-        let header = SegmentHeader { base: self.base, ..self.header };
-        Scan::new(&header, self.view.get(SEGMENT_HEADER_BYTES..).unwrap_or_default())
+fn write_copy<F: Files>(files: &F, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let file = files.create(name)?;
+    let mut offset = 0;
+    for piece in bytes.chunks(COPY_BYTES) {
+        file.write_at(piece, offset)?;
+        offset += piece.len() as u64;
     }
+    file.sync()
+}
+
+/// Whether this is what a crash in the middle of a segment's making may leave of its header.
+fn is_unfinished(problem: HeaderProblem) -> bool {
+    // The first sector may be anything until it is synced.
+    problem.is_incomplete() || problem == HeaderProblem::NotOurs
 }
 
 /// How many bytes there are up to the last that is not zero.

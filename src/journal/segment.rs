@@ -265,6 +265,7 @@ pub(crate) struct Scan<'a> {
 
 /// Where a scan stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(not(test), allow(dead_code, reason = "for the tests of the format"))]
 pub(crate) struct End {
     /// Behind the last frame, counted from the first one.
     pub(crate) offset: usize,
@@ -333,6 +334,7 @@ impl<'a> Scan<'a> {
     }
 
     /// Walks over what is left, and tells where that ends.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the tests of the format"))]
     pub(crate) fn end(&mut self) -> End {
         loop {
             if let Some(cause) = self.cause {

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use super::Shared;
 use super::files::{File, Files};
-use super::log::{Log, random};
+use super::log::{Log, Turn};
+use super::maker::random;
 use super::recover::SnapshotName;
 use super::segment::{LAYOUT, SegmentName};
 use super::snapshot::{Alias, HeaderFields, LogPosition, Sink, Summary, Writer};
@@ -35,7 +36,7 @@ const SYNC_EVERY_BYTES: u64 = 32 << 20;
 pub(crate) struct Taking<'a, F: Files> {
     shared: &'a Shared<F>,
     name: SnapshotName,
-    from: SegmentName,
+    turn: Turn,
     writer: Option<Writer<FileSink<F::File>>>,
 }
 
@@ -71,8 +72,8 @@ impl<'a, F: Files> Taking<'a, F> {
         let io = |error| io_error(files, &name.unfinished(), error);
         let _ = files.remove(&name.unfinished());
         let file = files.create(&name.unfinished()).map_err(io)?;
-        let (from, position) =
-            shared.log.turn_for_snapshot().map_err(|refused| super::told(refused, files))?;
+        let turn = shared.log.turn_for_snapshot().map_err(|refused| super::told(refused, files))?;
+        let Turn { name: SegmentName { epoch, sequence }, position, .. } = turn;
         let fields = HeaderFields {
             store: maker.store,
             generation,
@@ -80,11 +81,11 @@ impl<'a, F: Files> Taking<'a, F> {
             high_water_ms: maker.calendar.now_ms(),
             schema: maker.schema,
             layout: LAYOUT,
-            replay_from: LogPosition { epoch: from.epoch, sequence: from.sequence, position },
+            replay_from: LogPosition { epoch, sequence, position },
         };
         let sink = FileSink { file, unpaused: 0, unsynced: 0 };
         let writer = Some(Writer::new(sink, fields));
-        Ok(Taking { shared, name, from, writer })
+        Ok(Taking { shared, name, turn, writer })
     }
 
     pub(crate) fn push(&mut self, stored: &Stored<'_>) -> Result<()> {
@@ -113,7 +114,7 @@ impl<'a, F: Files> Taking<'a, F> {
             Ok((summary, upto))
         });
         let (summary, upto) = finished.map_err(|error| self.io(error))?;
-        self.shared.mended(upto);
+        self.shared.mended(upto, &self.turn);
         self.remove_older(files);
         Ok(summary)
     }
@@ -131,7 +132,7 @@ impl<'a, F: Files> Taking<'a, F> {
         };
         closing.into_sink().file.sync()?;
         // What the walk saw must not be ahead of what the log will tell after a power loss.
-        let upto = log.sync_for_snapshot()?;
+        let upto = log.sync_for_snapshot(&self.turn)?;
         Ok((summary, upto))
     }
 
@@ -140,7 +141,7 @@ impl<'a, F: Files> Taking<'a, F> {
         let Ok(names) = files.list() else { return };
         for name in names {
             let is_older = match (SegmentName::parse(&name), SnapshotName::parse(&name)) {
-                (Some(segment), _) => segment.sequence < self.from.sequence,
+                (Some(segment), _) => segment.sequence < self.turn.name.sequence,
                 (_, Some(snapshot)) => snapshot.generation < self.name.generation,
                 _ => false,
             };

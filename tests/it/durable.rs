@@ -330,7 +330,8 @@ const VICTIM_SESSIONS: usize = 64;
 #[test]
 fn victim() {
     let Some(directory) = std::env::var_os(VICTIM) else { return };
-    let append = if std::process::id() % 2 == 0 { Append::Mapped } else { Append::Written };
+    let is_even = std::process::id().is_multiple_of(2);
+    let append = if is_even { Append::Mapped } else { Append::Written };
     let builder = small().append(append).snapshot_bytes(2 << 20);
     let store: Store = builder.open(directory).unwrap();
     let mut ids = Vec::new();

@@ -78,6 +78,8 @@ pub(crate) enum Fault {
     Edquot,
     /// `EIO`, as if the process ended just before: nothing was done, a sync loses nothing.
     Halt,
+    /// `EIO`, after all was done.
+    Late,
     /// `ENOSPC`, after the first half of a write or allocation was done.
     ShortWrite,
 }
@@ -85,7 +87,7 @@ pub(crate) enum Fault {
 impl Fault {
     fn error(self) -> io::Error {
         io::Error::from_raw_os_error(match self {
-            Fault::Eio | Fault::Halt => libc::EIO,
+            Fault::Eio | Fault::Halt | Fault::Late => libc::EIO,
             Fault::Enospc | Fault::ShortWrite => libc::ENOSPC,
             Fault::Edquot => libc::EDQUOT,
         })
@@ -115,7 +117,12 @@ struct Plans {
     counts: [u64; Kind::ALL.len()],
     plans: Vec<Plan>,
     fired: u64,
+    watcher: Option<Watcher>,
+    after_sync: Option<Watcher>,
 }
+
+/// Told of an operation.
+type Watcher = Arc<dyn Fn(Kind) + Send + Sync>;
 
 struct Plan {
     kinds: Vec<Kind>,
@@ -147,6 +154,16 @@ impl<F> Faulty<F> {
         self.faults.lock().plans.clear();
     }
 
+    /// Calls back before each operation; in the middle of things, so with locks held.
+    pub(crate) fn watch(&self, watcher: impl Fn(Kind) + Send + Sync + 'static) {
+        self.faults.lock().watcher = Some(Arc::new(watcher));
+    }
+
+    /// Calls back after each sync of a file that went well.
+    pub(crate) fn watch_synced(&self, watcher: impl Fn(Kind) + Send + Sync + 'static) {
+        self.faults.lock().after_sync = Some(Arc::new(watcher));
+    }
+
     /// How many operations of a kind there were, those that failed among them.
     pub(crate) fn count(&self, kind: Kind) -> u64 {
         self.faults.lock().counts[kind as usize]
@@ -171,6 +188,10 @@ impl Faults {
     /// Counts an operation; its fault, if it is to fail. Of several that are due the first
     /// planned one counts.
     fn begin(&self, kind: Kind) -> Option<Fault> {
+        let watcher = self.lock().watcher.clone();
+        if let Some(watcher) = watcher {
+            watcher(kind);
+        }
         let mut plans = self.lock();
         plans.counts[kind as usize] += 1;
         let mut due = None;
@@ -191,6 +212,15 @@ impl Faults {
     fn check(&self, kind: Kind) -> io::Result<()> {
         self.begin(kind).map_or(Ok(()), |fault| Err(fault.error()))
     }
+
+    /// Does an operation that may fail late.
+    fn act<T>(&self, kind: Kind, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        match self.begin(kind) {
+            None => act(),
+            Some(Fault::Late) => act().and_then(|_| Err(Fault::Late.error())),
+            Some(fault) => Err(fault.error()),
+        }
+    }
 }
 
 impl<F: Files> Faulty<F> {
@@ -203,8 +233,7 @@ impl<F: Files> Files for Faulty<F> {
     type File = FaultyFile<F::File>;
 
     fn create(&self, name: &str) -> io::Result<Self::File> {
-        self.faults.check(Kind::Create)?;
-        Ok(self.file(self.inner.create(name)?))
+        self.faults.act(Kind::Create, || Ok(self.file(self.inner.create(name)?)))
     }
 
     fn open(&self, name: &str) -> io::Result<Self::File> {
@@ -223,18 +252,15 @@ impl<F: Files> Files for Faulty<F> {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.faults.check(Kind::Rename)?;
-        self.inner.rename(from, to)
+        self.faults.act(Kind::Rename, || self.inner.rename(from, to))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.faults.check(Kind::Remove)?;
-        self.inner.remove(name)
+        self.faults.act(Kind::Remove, || self.inner.remove(name))
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.faults.check(Kind::SyncDir)?;
-        self.inner.sync_dir()
+        self.faults.act(Kind::SyncDir, || self.inner.sync_dir())
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
@@ -271,8 +297,10 @@ impl<F: File> File for FaultyFile<F> {
         let Some(fault) = self.faults.begin(Kind::Write) else {
             return self.inner.write_at(bytes, offset);
         };
-        if fault == Fault::ShortWrite {
-            self.inner.write_at(&bytes[..bytes.len() / 2], offset)?;
+        match fault {
+            Fault::ShortWrite => self.inner.write_at(&bytes[..bytes.len() / 2], offset)?,
+            Fault::Late => self.inner.write_at(bytes, offset)?,
+            _ => {}
         }
         Err(fault.error())
     }
@@ -281,25 +309,31 @@ impl<F: File> File for FaultyFile<F> {
         let Some(fault) = self.faults.begin(Kind::Allocate) else {
             return self.inner.allocate(len);
         };
-        if fault == Fault::ShortWrite {
-            self.inner.allocate(len / 2)?;
+        match fault {
+            Fault::ShortWrite => self.inner.allocate(len / 2)?,
+            Fault::Late => self.inner.allocate(len)?,
+            _ => {}
         }
         Err(fault.error())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.faults.check(Kind::SetLen)?;
-        self.inner.set_len(len)
+        self.faults.act(Kind::SetLen, || self.inner.set_len(len))
     }
 
     fn sync(&self) -> io::Result<()> {
         if let Some(fault) = self.faults.begin(Kind::Sync) {
-            if fault != Fault::Halt {
-                self.inner.forget_unsynced();
+            match fault {
+                Fault::Halt => {}
+                Fault::Late => self.inner.sync()?,
+                _ => self.inner.forget_unsynced(),
             }
             return Err(fault.error());
         }
-        self.inner.sync()
+        self.inner.sync()?;
+        let watcher = self.faults.lock().after_sync.clone();
+        watcher.into_iter().for_each(|watcher| watcher(Kind::Sync));
+        Ok(())
     }
 
     fn map(&self, len: usize) -> io::Result<Self::Mapping> {

@@ -37,6 +37,7 @@ pub(crate) trait Files: Send + Sync + 'static {
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
     /// Opens for reading and writing. Refuses what [`Files::open`] refuses.
+    #[cfg_attr(not(test), allow(dead_code, reason = "for the tests of the files"))]
     fn open_to_write(&self, name: &str) -> io::Result<Self::File>;
 
     /// The names of whatever is in the directory, sorted. Names that are not UTF-8 are left out.
@@ -99,11 +100,6 @@ pub(crate) trait File: Send + Sync + 'static {
 
 /// The files of a store.
 pub(crate) type StoreFiles = real::RealFiles;
-
-/// Syncs a file by its name.
-pub(crate) fn sync_file<F: Files>(files: &F, name: &str) -> io::Result<()> {
-    files.open_to_write(name)?.sync()
-}
 
 /// The first bytes of a file in memory, writable. May outlive the file's handle.
 pub(crate) trait Mapping: Send + 'static {
