@@ -87,6 +87,7 @@ fn restart(
     let files: Arc<Disk> = Arc::new(Faulty::new(killed.clone()));
     let shared = open(&files, &setting).unwrap_or_else(|error| panic!("{what}: {error}"));
     let least = shared.log.durable();
+    let durable = history.before_marks(durable);
     assert!(least >= durable, "{what}: {durable} was durable, {least} is");
     let mut history = history.clone();
     history.adopt(last, state);

@@ -155,7 +155,19 @@ impl History {
     pub(super) fn refuse(&mut self, entry: &Entry<'_>) {
         let mut state = self.present();
         Rc::make_mut(&mut state).apply(entry);
-        self.refused.entry(self.last() + 1).or_default().push(state);
+        self.may_be(state);
+    }
+
+    /// The same for what changes no session: a mark, a link.
+    pub(super) fn refuse_mark(&mut self) {
+        self.may_be(self.present());
+    }
+
+    fn may_be(&mut self, state: Rc<State>) {
+        let states = self.refused.entry(self.last() + 1).or_default();
+        if !states.contains(&state) {
+            states.push(state);
+        }
     }
 
     /// What was found at a position is what holds from now on.

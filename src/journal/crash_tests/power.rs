@@ -92,6 +92,8 @@ impl Run {
     fn live(&mut self, disk: &CrashDisk, history: History, durable: u64, depth: usize) {
         self.counts.lives += 1;
         let begun = recover(disk).expect("a sound disk").last;
+        // The link of this life may take the place of a mark.
+        let durable = history.before_marks(durable.min(begun));
         let files = Arc::new(Faulty::new(disk.clone()));
         let camera = Arc::new(Camera {
             disk: disk.clone(),
@@ -100,7 +102,7 @@ impl Run {
             every: self.every,
             shared: OnceLock::new(),
             before: durable,
-            appended: history.last().into(),
+            appended: history.before_marks(history.last()).into(),
         });
         let watching = Arc::clone(&camera);
         files.watch(move |kind| watching.take(kind));
@@ -284,7 +286,8 @@ impl Run {
         let taken: Arc<Mutex<Vec<Image>>> = Arc::default();
         let (watched, list) = (disk.clone(), Arc::clone(&taken));
         let random = Mutex::new(Random::new(self.random.next()));
-        let appended = history.last();
+        let appended = history.before_marks(history.last());
+        let durable = durable.min(appended);
         files.watch(move |kind| {
             if Kind::CHANGING.contains(&kind) {
                 let image = watched.crash_image(&mut random.lock().unwrap());

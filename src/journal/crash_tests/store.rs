@@ -190,6 +190,9 @@ impl<'a> Work<'a> {
     fn settle(&mut self) {
         let log = &self.shared.log;
         self.history.pass(log.last_position());
+        if self.may_be_late {
+            self.history.refuse_mark();
+        }
         assert_eq!(self.history.last(), log.last_position(), "a position that nobody was told of");
         assert!(log.durable() <= log.last_position());
         match (log.has_failed(), self.stuck) {
