@@ -295,7 +295,7 @@ fn ctrl_c_ends_the_server_although_a_connection_is_open() {
     assert_eq!(server.child.wait().code(), Some(0));
 }
 
-/// A deploy, then a crash: whoever was logged in still is, and every visit that was answered counts.
+/// A deploy, then crashes: whoever was logged in still is, every visit that was answered counts.
 #[cfg(unix)]
 #[test]
 fn sessions_outlive_the_server() {
