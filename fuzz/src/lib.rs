@@ -14,7 +14,7 @@ mod harness;
 
 /// The shipped sources of the journal's formats. What they import stands in the modules below.
 #[path = "../../src/journal"]
-#[allow(dead_code, reason = "the crate uses more of them than the targets do")]
+#[allow(dead_code, unused_imports, reason = "the crate uses more of them than the targets do")]
 mod journal {
     pub(crate) mod entry;
     pub(crate) mod frame;
