@@ -234,10 +234,10 @@ impl<'a> Locked<'a> {
     ) -> Result<(), Refused> {
         let table = &self.common.table;
         let (id, life) = (fresh.record().id(), fresh.record().life().load());
-        let state = &mut *self.state;
-        if state.writer.find(table, pinned, id).is_some() {
+        if self.is_taken(pinned, id) {
             return Err(Refused::Exists);
         }
+        let state = &mut *self.state;
         let mut node = None;
         if life.deadline() != Tick::NEVER {
             node = state.wheel.insert(key_of(id), life.deadline());

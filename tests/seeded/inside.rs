@@ -80,7 +80,9 @@ fn an_end_is_seen_by_readers_that_began_before() {
     let life = record.life().load();
     sessions.end(id, Reason::LoggedOut).unwrap();
     assert!(!record.life().load().is_live(Tick::FIRST));
-    assert!(!record.life().touch(life, Life::new(Tick(500), Tick(900))));
+    let later = |tick: Tick| Tick(tick.0 + 500);
+    let next = Life::new(later(life.fresh_until()), later(life.deadline()));
+    assert!(!record.life().touch(life, next));
 }
 
 /// A touch of the record before an update fails, so that it is not lost but tried again.
@@ -93,7 +95,9 @@ fn an_update_is_seen_by_touches_that_began_before() {
     let life = record.life().load();
     sessions.write(id, |_| Ok::<_, Error>((data::encode(&Attributes::new())?, ()))).unwrap();
     assert!(record.life().load().is_superseded());
-    assert!(!record.life().touch(life, Life::new(Tick(500), Tick(900))));
+    let later = |tick: Tick| Tick(tick.0 + 500);
+    let next = Life::new(later(life.fresh_until()), later(life.deadline()));
+    assert!(!record.life().touch(life, next));
 }
 
 /// Two epochs are not enough: see the head of `reclaim.rs`.
