@@ -199,11 +199,12 @@ impl Draft<'_> {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
+/// A duration as it is stored: too long for the number is for ever.
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn from_nanos(nanos: u64) -> Duration {
+pub(crate) fn from_nanos(nanos: u64) -> Duration {
     if nanos == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanos) }
 }
 

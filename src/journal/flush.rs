@@ -112,8 +112,3 @@ impl<F: Files> Target for Shared<F> {
         }
     }
 }
-
-/// Wakes a task. A panic in somebody's waker is not ours.
-pub(crate) fn wake(waker: Waker) {
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| waker.wake()));
-}

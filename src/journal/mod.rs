@@ -42,6 +42,7 @@ pub(crate) use recover::{Expected, Survey};
 pub(crate) use snapshots::Taking;
 
 use self::entry::{Entry, Touches};
+use crate::contain::contain;
 use crate::error::{Error, Limit, Result};
 use crate::fork;
 use crate::keep::{Append, Durability};
@@ -100,7 +101,7 @@ struct Commits {
 }
 
 impl<F: Files> Journal<F> {
-    /// Goes on behind what a survey found. `latest_ms` is the latest time that the files tell of.
+    /// Goes on behind what a survey found.
     ///
     /// # Errors
     /// [`Error::Files`], [`Error::Full`] without room for a segment, [`Error::Thread`].
@@ -365,7 +366,8 @@ impl<F: Files> Shared<F> {
         drop(commits);
         self.done.notify_all();
         for waker in wakers {
-            flush::wake(waker);
+            // A panic in somebody's waker is not ours.
+            contain(|| waker.wake());
         }
     }
 

@@ -192,15 +192,9 @@ impl<F: Files> Survey<F> {
         Ok(())
     }
 
-    /// Where the log that is not in the snapshot begins: its first segment, its first position.
-    fn begin(&self) -> (u64, u64) {
-        match &self.snapshot {
-            Some(snapshot) => {
-                let from = snapshot.fields().replay_from;
-                (from.sequence, from.position)
-            }
-            None => (1, 1),
-        }
+    /// The sequence of the segment in which the log begins that is not in the snapshot.
+    fn begin(&self) -> u64 {
+        self.snapshot.as_ref().map_or(1, |snapshot| snapshot.fields().replay_from.sequence)
     }
 
     /// Reads the segments that may belong to the log.
@@ -210,7 +204,7 @@ impl<F: Files> Survey<F> {
         names: &[SegmentName],
         expected: Expected,
     ) -> Result<Vec<Found<F>>> {
-        let (begin, _) = self.begin();
+        let begin = self.begin();
         let mut found = Vec::new();
         for &segment in names {
             let name = segment.to_string();

@@ -8,7 +8,7 @@ use crate::options::{CreateOptions, OwnerLimit, WhenFull};
 use crate::owner::OwnerGuard;
 use crate::reclaim::Pinned;
 use crate::record::{Change, Draft, Kind, NODE_NONE, TEXT_BYTES_MAX, Trailer};
-use crate::shard::{Refused, cost};
+use crate::shard::cost;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::timeouts::{Timeouts, TimeoutsIndex};
 use crate::token::{SessionId, Token};
@@ -259,22 +259,11 @@ impl Sessions {
         let mut pair = self.lock_pair(oldest, id);
         let (_, now) = self.now();
         let Ok(found) = pair.old.find(pinned, oldest, now) else { return Ok(None) };
-        self.exchange(found, &draft)?;
-        let table = &self.common.table;
-        let inserted = match table.fresh(&draft) {
-            Err(_) => Err(Refused::Memory),
-            Ok(fresh) => pair.next().insert(pinned, fresh, &mut |_| ()),
-        };
-        if let Err(refused) = inserted {
-            self.exchange_back(found, &draft);
-            return match refused {
-                Refused::Exists => Ok(None),
-                Refused::Memory => Err(Error::Full(Limit::Memory)),
-            };
+        if !self.insert_beside(&mut pair, pinned, found, &draft)? {
+            return Ok(None);
         }
         if let Err(error) = self.journal_instead(pinned, id, oldest) {
-            pair.next().withdraw(pinned, id);
-            self.exchange_back(found, &draft);
+            self.take_back(&mut pair, pinned, id, found, &draft);
             return Err(error);
         }
         // The insertion may have moved the old entry; nobody else can have taken it out.
@@ -284,7 +273,7 @@ impl Sessions {
             after.retired_bytes += record.len();
             self.sink(after)(Change::Ended { record, reason });
         }
-        if let Some(record) = table.find(pinned, id) {
+        if let Some(record) = self.common.table.find(pinned, id) {
             self.sink(after)(Change::Created(record));
         }
         pair.old.tidy(pinned);

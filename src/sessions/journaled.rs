@@ -12,7 +12,7 @@ use crate::journal::snapshot::Alias;
 use crate::journal::stored::Stored;
 use crate::journal::{Calendar, Journal};
 use crate::reclaim::Pinned;
-use crate::record::{Kind, Record, Trailer};
+use crate::record::{Kind, Record, Trailer, nanos};
 use crate::stats::JournalStats;
 use crate::token::SessionId;
 
@@ -184,8 +184,4 @@ impl Sessions {
             _ => Ok(()),
         }
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

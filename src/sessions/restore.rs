@@ -1,7 +1,5 @@
 //! Sessions that come back from the files, before anybody else uses the store.
 
-use std::time::Duration;
-
 use super::Sessions;
 use super::create::NewSession;
 use crate::clock::{Nanos, Tick};
@@ -11,6 +9,7 @@ use crate::journal::entry::Entry;
 use crate::journal::snapshot::Alias;
 use crate::journal::stored::Stored;
 use crate::reclaim::Pinned;
+use crate::record::from_nanos;
 use crate::shard::{class, cost};
 use crate::timeouts::Timeouts;
 use crate::token::SessionId;
@@ -152,8 +151,4 @@ impl Sessions {
             }
         }
     }
-}
-
-fn from_nanos(nanos: u64) -> Duration {
-    if nanos == u64::MAX { Duration::MAX } else { Duration::from_nanos(nanos) }
 }

@@ -243,15 +243,8 @@ impl Sessions {
         }
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);
-        self.exchange(found, &draft)?;
-        let table = &self.common.table;
-        let inserted = match table.fresh(&draft) {
-            Err(_) => Err(Refused::Memory),
-            Ok(fresh) => pair.next().insert(pinned, fresh, &mut |_| ()),
-        };
-        if let Err(refused) = inserted {
-            self.exchange_back(found, &draft);
-            return again(refused);
+        if !self.insert_beside(&mut pair, pinned, found, &draft)? {
+            return Ok(None);
         }
         if session.created.0 <= self.moves_until.load(Relaxed) {
             // While the session is in both places: a walk that came too early for the one and
@@ -280,7 +273,7 @@ impl Sessions {
             after.woken.extend(pair.old.displace(found, Reason::Rotated, tick));
         }
         pair.next().uncount_created();
-        if let Some(record) = table.find(pinned, new) {
+        if let Some(record) = self.common.table.find(pinned, new) {
             pair.next().keep_touch(record, found.record, Tick::at(now));
             self.sink(after)(Change::Moved { old, new: record, renewed: renew });
         }
@@ -291,8 +284,30 @@ impl Sessions {
         Ok(Some(session.owner.to_owned()))
     }
 
+    /// Inserts a session that is about to take another one's place, for that one's room. False if
+    /// its id is taken.
+    pub(super) fn insert_beside<'a>(
+        &'a self,
+        pair: &mut Pair<'a>,
+        pinned: Pinned<'_>,
+        found: Found<'_>,
+        draft: &Draft<'_>,
+    ) -> Result<bool> {
+        self.exchange(found, draft)?;
+        let inserted = match self.common.table.fresh(draft) {
+            Err(_) => Err(Refused::Memory),
+            Ok(fresh) => pair.next().insert(pinned, fresh, &mut |_| ()),
+        };
+        let Err(refused) = inserted else { return Ok(true) };
+        self.exchange_back(found, draft);
+        match refused {
+            Refused::Exists => Ok(false),
+            Refused::Memory => Err(Error::Full(Limit::Memory)),
+        }
+    }
+
     /// Takes a session out again that was about to take another one's place.
-    fn take_back(
+    pub(super) fn take_back(
         &self,
         pair: &mut Pair<'_>,
         pinned: Pinned<'_>,
@@ -302,14 +317,6 @@ impl Sessions {
     ) {
         pair.next().withdraw(pinned, new);
         self.exchange_back(found, draft);
-    }
-}
-
-/// What a refused insertion means: another try with another token, or the end of it.
-fn again<T>(refused: Refused) -> Result<Option<T>> {
-    match refused {
-        Refused::Exists => Ok(None),
-        Refused::Memory => Err(Error::Full(Limit::Memory)),
     }
 }
 
