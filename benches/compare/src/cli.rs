@@ -15,14 +15,14 @@ pub struct Cli {
     /// Sessions in the store [default: per section].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500_000_000))]
     sessions: Option<u32>,
-    /// Thread counts, separated by commas (lookup, hot, mix).
+    /// Thread counts, separated by commas (lookup, hot, mix, journal).
     #[arg(long, value_delimiter = ',', default_value = "1,2",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Vec<u16>,
     /// Interleaved runs of each contender in each cell; fewer than 5 are only a smoke test.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Length of one timed run (lookup, hot, mix).
+    /// Length of one timed run (lookup, hot, mix, journal).
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// Only this workload (lookup).
@@ -53,6 +53,8 @@ pub enum Section {
     Expiry,
     /// Resident bytes per session beyond the data, in fresh processes.
     Memory,
+    /// Updates that survive the process, and the power; beside embedded databases and Redis.
+    Journal,
     /// Every section in turn.
     All,
     #[value(hide = true)]
@@ -60,13 +62,14 @@ pub enum Section {
 }
 
 impl Section {
-    pub const EVERY: [Section; 6] = [
+    pub const EVERY: [Section; 7] = [
         Section::Lookup,
         Section::Hot,
         Section::Mix,
         Section::Growth,
         Section::Expiry,
         Section::Memory,
+        Section::Journal,
     ];
 }
 

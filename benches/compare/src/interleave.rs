@@ -5,6 +5,7 @@ use crate::draw::Workload;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     Mops,
+    Kops,
     P50Ns,
     P99Ns,
     P999Ns,
@@ -20,6 +21,7 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Mops => "mops",
+            Metric::Kops => "kops",
             Metric::P50Ns => "p50_ns",
             Metric::P99Ns => "p99_ns",
             Metric::P999Ns => "p999_ns",
@@ -31,7 +33,7 @@ impl Metric {
     }
 
     pub fn more_is_better(self) -> bool {
-        self == Metric::Mops
+        matches!(self, Metric::Mops | Metric::Kops)
     }
 }
 

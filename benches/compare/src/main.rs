@@ -3,6 +3,7 @@
 mod cli;
 mod contender;
 mod draw;
+mod durable;
 mod interleave;
 mod latency;
 mod machine;
@@ -39,6 +40,7 @@ fn main() {
             Section::Growth => section::growth::run(&cli, &mut report),
             Section::Expiry => section::expiry::run(&cli, &mut report),
             Section::Memory => section::memory::run(&cli, &mut report),
+            Section::Journal => section::journal::run(&cli, &mut report),
             Section::All | Section::MemoryChild => unreachable!("not a section by itself"),
         }
     }

@@ -13,7 +13,7 @@ const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
 #[derive(Clone, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
 pub struct Payload {
-    bytes: [u8; VALUE_BYTES],
+    pub bytes: [u8; VALUE_BYTES],
 }
 
 pub struct Cloakroom {

@@ -11,6 +11,7 @@ pub mod unlocked;
 use std::time::Duration;
 
 use crate::cli::Cli;
+use crate::durable::{self, Durable, Survives, VisitDurable};
 
 pub const VALUE_BYTES: usize = 200;
 pub type Value = [u8; VALUE_BYTES];
@@ -85,8 +86,14 @@ pub fn any_admitted(cli: &Cli) -> bool {
             self.0 += 1;
         }
     }
+    impl VisitDurable for Count {
+        fn visit<C: Durable>(&mut self) {
+            self.0 += 1;
+        }
+    }
     let mut count = Count(0);
     each(cli, &mut count);
+    durable::each(cli, Survives::Kill, &mut count);
     count.0 > 0
 }
 

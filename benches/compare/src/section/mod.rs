@@ -3,6 +3,7 @@
 pub mod expiry;
 pub mod growth;
 pub mod hot;
+pub mod journal;
 pub mod lookup;
 pub mod memory;
 pub mod mix;

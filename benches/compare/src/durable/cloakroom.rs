@@ -1,0 +1,98 @@
+//! Ours: in memory as the bound, and on files, mapped and written.
+
+use std::marker::PhantomData;
+use std::path::Path;
+
+use cloakroom::{Append, Builder, CreateOptions, Durability, Result, SessionId, Store};
+
+use super::{Durable, Place, Survives, Worker, sessions};
+use crate::contender::cloakroom::Payload;
+use crate::contender::{LONG_IDLE, Value};
+
+/// Where a store keeps its sessions.
+pub trait Kept: Send + Sync + 'static {
+    const NAME: &'static str;
+    fn open(builder: Builder<Payload>, directory: &Path) -> Result<Store<Payload>>;
+}
+
+pub struct InMemory;
+pub struct Mapped;
+pub struct Written;
+
+impl Kept for InMemory {
+    const NAME: &'static str = "cloakroom-memory";
+
+    fn open(builder: Builder<Payload>, _directory: &Path) -> Result<Store<Payload>> {
+        builder.in_memory()
+    }
+}
+
+impl Kept for Mapped {
+    const NAME: &'static str = "cloakroom";
+
+    fn open(builder: Builder<Payload>, directory: &Path) -> Result<Store<Payload>> {
+        builder.append(Append::Mapped).open(directory)
+    }
+}
+
+impl Kept for Written {
+    const NAME: &'static str = "cloakroom-written";
+
+    fn open(builder: Builder<Payload>, directory: &Path) -> Result<Store<Payload>> {
+        builder.append(Append::Written).open(directory)
+    }
+}
+
+pub struct Cloakroom<K> {
+    store: Store<Payload>,
+    ids: Vec<SessionId>,
+    survives: Survives,
+    kept: PhantomData<K>,
+}
+
+impl<K: Kept> Cloakroom<K> {
+    fn filled(place: &Place<'_>) -> Result<Self> {
+        let durability = match place.survives {
+            Survives::Kill => Durability::Crash,
+            Survives::PowerLoss => Durability::Power,
+        };
+        let builder = Store::builder().idle_timeout(LONG_IDLE).durability(durability);
+        let store = K::open(builder, place.directory)?;
+        let mut ids = Vec::with_capacity(place.sessions);
+        for (_, bytes) in sessions(place.sessions) {
+            let options = CreateOptions::new().idle_timeout(LONG_IDLE);
+            ids.push(store.create_with(Payload { bytes }, options)?.id());
+        }
+        Ok(Cloakroom { store, ids, survives: place.survives, kept: PhantomData })
+    }
+}
+
+impl<K: Kept> Durable for Cloakroom<K> {
+    const NAME: &'static str = K::NAME;
+    type Worker<'a> = &'a Self;
+
+    fn open(place: &Place<'_>) -> std::result::Result<Self, String> {
+        Self::filled(place).map_err(|error| error.to_string())
+    }
+
+    fn worker(&self) -> &Self {
+        self
+    }
+
+    fn syncs(&self) -> Option<u64> {
+        self.store.stats().journal.map(|journal| journal.syncs)
+    }
+}
+
+impl<K: Kept> Worker for &Cloakroom<K> {
+    #[inline(always)]
+    fn update(&mut self, indexes: &[u32], value: &Value) {
+        for &index in indexes {
+            let updated = self.store.update(self.ids[index as usize], |s| s.bytes = *value);
+            updated.expect("the session is there");
+            if self.survives == Survives::PowerLoss {
+                self.store.flush().wait().expect("the disk works");
+            }
+        }
+    }
+}
