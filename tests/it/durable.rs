@@ -1,6 +1,5 @@
 //! Sessions survive the process: what was returned is there again, what was ended stays ended.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use cloakroom::{
@@ -8,33 +7,7 @@ use cloakroom::{
     OnDamage, Reason, Store,
 };
 
-/// A directory of its own, removed afterwards.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("cloakroom-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Directory(path)
-    }
-
-    /// The files whose names begin like this, in order.
-    fn files(&self, prefix: &str) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.0)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(prefix))
-            .collect();
-        files.sort();
-        files
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::Directory;
 
 fn small() -> Builder<Attributes> {
     Store::builder().segment_bytes(1 << 20)
@@ -316,108 +289,4 @@ fn absurd_options_are_refused() {
         }
     }
     assert!(!directory.0.exists());
-}
-
-// ---- kill -9 ---------------------------------------------------------------------------------
-
-/// The directory of the process that is to be killed.
-const VICTIM: &str = "CLOAKROOM_VICTIM";
-/// Sessions that the victim works on.
-const VICTIM_SESSIONS: usize = 64;
-
-/// The process that is killed: works on sessions and writes down each step once its call has
-/// returned. Does nothing unless [`a_killed_process_loses_nothing_that_returned`] starts it.
-#[test]
-fn victim() {
-    let Some(directory) = std::env::var_os(VICTIM) else { return };
-    let is_even = std::process::id().is_multiple_of(2);
-    let append = if is_even { Append::Mapped } else { Append::Written };
-    let builder = small().append(append).snapshot_bytes(2 << 20);
-    let store: Store = builder.open(directory).unwrap();
-    let mut ids = Vec::new();
-    let mut step = 0_usize;
-    loop {
-        step += 1;
-        if ids.len() < VICTIM_SESSIONS {
-            let id = store.create(data(0)).unwrap().id();
-            println!("\nnew {id} 0.");
-            ids.push(id);
-        }
-        let at = (step * 7919) % ids.len();
-        let id = ids[at];
-        match step % 16 {
-            0 => {
-                store.end(id, Reason::LoggedOut).unwrap();
-                println!("\nend {id} 0.");
-                ids.swap_remove(at);
-            }
-            1 => {
-                let next = store.rotate(id).unwrap().id();
-                let n = n_of(&store, next).unwrap();
-                println!("\nend {id} 0.\nnew {next} {n}.");
-                ids[at] = next;
-            }
-            _ => {
-                let n = store.update(id, |s| {
-                    let n = s.get_i64("n").unwrap() + 1;
-                    s.set("n", n);
-                    n
-                });
-                println!("\nnew {id} {}.", n.unwrap());
-            }
-        }
-    }
-}
-
-/// `kill -9` at any moment: what a returned call has done is there, what it has ended is not.
-#[test]
-fn a_killed_process_loses_nothing_that_returned() {
-    let kills = if std::env::var_os("CLOAKROOM_FULL").is_some() { 500 } else { 12 };
-    let directory = Directory::new("killed");
-    let mut steps = 0;
-    let mut known: std::collections::HashMap<String, Option<i64>> = Default::default();
-    for kill in 0..kills {
-        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["durable::victim", "--exact", "--nocapture", "--test-threads=1"])
-            .env(VICTIM, &directory.0)
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let output = child.stdout.take().unwrap();
-        let reading = std::thread::spawn(move || std::io::read_to_string(output).unwrap());
-        std::thread::sleep(Duration::from_millis(60 + 13 * (kill % 20)));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for line in reading.join().unwrap().lines() {
-            let mut words = line.split(' ');
-            let (Some(what @ ("new" | "end")), Some(id), Some(n)) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            // The last line may be cut off.
-            let Some(n) = n.strip_suffix('.') else { continue };
-            known.insert(id.to_owned(), (what == "new").then(|| n.parse().unwrap()));
-            steps += 1;
-        }
-        let store: Store = small().open(&directory.0).unwrap();
-        store.validate();
-        let mut in_doubt = 0;
-        for (id, expected) in &mut known {
-            let found = n_of(&store, id.parse().unwrap());
-            match *expected {
-                Some(n) => match found {
-                    Ok(found) => assert!(found >= n, "{id}: {found} after {n}"),
-                    // The call that ended it was under way.
-                    Err(_) => in_doubt += 1,
-                },
-                None => assert!(found.is_err(), "{id} is back"),
-            }
-            *expected = found.ok();
-        }
-        assert!(in_doubt <= 1, "{in_doubt} sessions are lost");
-    }
-    assert!(steps > 100 * kills as usize, "{steps} steps in {kills} kills");
-    println!("{kills} kills, {steps} returned calls, none lost");
 }

@@ -5,11 +5,15 @@ mod architecture;
 #[cfg(feature = "cookie")]
 mod cookie;
 #[cfg(unix)]
+mod disk;
+#[cfg(unix)]
 mod durable;
 mod ends;
 mod events;
 mod find;
 mod input;
+#[cfg(unix)]
+mod killed;
 mod lifetimes;
 mod limits;
 mod login;

@@ -1,6 +1,7 @@
 //! What the tests of several promises need: processes of their own, time limits, parallel starts.
 
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::Command;
 use std::sync::{Arc, Barrier, mpsc};
@@ -12,6 +13,40 @@ use cloakroom::{Builder, CreateOptions, SessionId, Store};
 /// Whether this is the long run (`tests/run full`).
 pub(crate) fn full() -> bool {
     std::env::var_os("CLOAKROOM_FULL").is_some_and(|value| value == "1")
+}
+
+/// A directory of its own, removed afterwards.
+pub(crate) struct Directory(pub(crate) PathBuf);
+
+impl Directory {
+    /// Its path, where nothing is yet.
+    pub(crate) fn new(name: &str) -> Directory {
+        Directory::within(&std::env::temp_dir(), name)
+    }
+
+    /// As [`new`](Directory::new), in that place.
+    pub(crate) fn within(parent: &Path, name: &str) -> Directory {
+        let path = parent.join(format!("cloakroom-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        Directory(path)
+    }
+
+    /// The files whose names begin like this, in order.
+    pub(crate) fn files(&self, prefix: &str) -> Vec<PathBuf> {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.0)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(prefix))
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Runs the test `name` in a process of its own, where nothing else takes memory or threads.
