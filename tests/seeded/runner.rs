@@ -158,7 +158,7 @@ impl Copy {
             .env("CARGO_PROFILE_TEST_DEBUG", "0")
             .env("CARGO_PROFILE_DEV_DEBUG", "0")
             .env("CARGO_TERM_COLOR", "never")
-            .env_remove("RUSTFLAGS")
+            .env("RUSTFLAGS", "--cfg cloakroom_core_only")
             .output()
             .map_err(|error| format!("cargo: {error}"))?;
         let text = String::from_utf8_lossy(&output.stderr);
