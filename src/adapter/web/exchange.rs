@@ -87,9 +87,9 @@ impl<S: SessionData> Exchange<S> {
 
     /// The session, if it is live. The first call asks the store.
     pub(super) fn id(&self, activity: Activity) -> Option<SessionId> {
+        self.ask();
         let id = {
-            let mut state = lock(&self.state);
-            state.is_asked = true;
+            let state = lock(&self.state);
             match state.bound {
                 Bound::Unasked(id) => id,
                 Bound::Live(id, _) if activity == Activity::Counted && !state.is_touched => id,
@@ -107,6 +107,15 @@ impl<S: SessionData> Exchange<S> {
             Err(missing) => self.lost(id, missing),
         }
         self.known()
+    }
+
+    /// The response depends on the session from here on.
+    fn ask(&self) {
+        let was_asked = std::mem::replace(&mut lock(&self.state).is_asked, true);
+        if !was_asked && self.presented.is_bad_cookie() {
+            // Counts as the lookup that it stands for: `Stats::misses`.
+            let _ = self.sessions.store().find("");
+        }
     }
 
     /// The session, as far as is known without asking again.
@@ -173,9 +182,8 @@ impl<S: SessionData> Exchange<S> {
         if !(self.presented.is_bad_cookie() && self.sessions.refuses_bad_cookies()) {
             return Ok(());
         }
-        let mut state = lock(&self.state);
-        state.is_asked = true;
-        state.outgoing = self.removal();
+        self.ask();
+        lock(&self.state).outgoing = self.removal();
         Err(Error::BadCookie)
     }
 
