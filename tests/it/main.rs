@@ -20,5 +20,7 @@ mod seeds;
 mod stress;
 mod support;
 mod watch;
+#[cfg(feature = "actix-web-4")]
+mod web_actix;
 #[cfg(feature = "axum-08")]
 mod web_axum;
