@@ -17,6 +17,8 @@ mod model;
 mod owners;
 mod rotation;
 mod seeds;
+#[cfg(feature = "axum-08")]
+mod sockets;
 mod stress;
 mod support;
 mod watch;
