@@ -21,6 +21,12 @@ mod model;
 mod owners;
 mod rotation;
 mod seeds;
+#[cfg(feature = "axum-08")]
+mod sockets;
 mod stress;
 mod support;
 mod watch;
+#[cfg(feature = "actix-web-4")]
+mod web_actix;
+#[cfg(feature = "axum-08")]
+mod web_axum;
