@@ -1,6 +1,5 @@
 //! Sessions survive the process: what was returned is there again, what was ended stays ended.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use cloakroom::{
@@ -8,33 +7,7 @@ use cloakroom::{
     OnDamage, Reason, Store,
 };
 
-/// A directory of its own, removed afterwards.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("cloakroom-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        Directory(path)
-    }
-
-    /// The files whose names begin like this, in order.
-    fn files(&self, prefix: &str) -> Vec<PathBuf> {
-        let mut files: Vec<PathBuf> = std::fs::read_dir(&self.0)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with(prefix))
-            .collect();
-        files.sort();
-        files
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
+use crate::support::Directory;
 
 fn small() -> Builder<Attributes> {
     Store::builder().segment_bytes(1 << 20)

@@ -15,6 +15,8 @@ mod limits;
 mod login;
 mod model;
 mod owners;
+#[cfg(unix)]
+mod restart;
 mod rotation;
 mod seeds;
 mod stress;
