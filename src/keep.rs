@@ -42,12 +42,36 @@ pub enum OnDamage {
     QuarantineAndStartEmpty,
 }
 
+/// What opening a store does with the sessions of its snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Load {
+    /// It maps the file, and serves sessions from it while a thread brings them into memory: the
+    /// time to the first answer does not depend on their number. The default.
+    ///
+    /// Bytes are checked before they are used, so damage may be found when the store is long in
+    /// use. Then no wrong byte is served: what the damaged part would tell is answered as unknown,
+    /// and every later write is refused with [`Error::Damaged`], so that the files stay as they
+    /// are. See [`JournalStats::damaged`](crate::JournalStats::damaged).
+    ///
+    /// With [`OnDamage::QuarantineAndStartEmpty`] files are read as [`Load::Whole`] does: to start
+    /// empty is a choice that can be made only while nobody was answered.
+    #[default]
+    Mapped,
+    /// It reads and checks all there is before it returns: about half a second for each million
+    /// sessions.
+    Whole,
+}
+
 /// The options.
 #[derive(Clone, Debug)]
 pub(crate) struct Keep {
     pub(crate) durability: Durability,
     pub(crate) append: Append,
     pub(crate) on_damage: OnDamage,
+    pub(crate) load: Load,
+    /// Whether the store has its own thread for it; tests go without.
+    pub(crate) loader_thread: bool,
     pub(crate) sync_interval: Duration,
     pub(crate) touch_granularity: Duration,
     pub(crate) wait_for_lock: Duration,
@@ -62,6 +86,8 @@ impl Default for Keep {
             durability: Durability::Crash,
             append: Append::Mapped,
             on_damage: OnDamage::Refuse,
+            load: Load::Mapped,
+            loader_thread: true,
             sync_interval: Duration::from_secs(1),
             touch_granularity: Duration::from_secs(60),
             wait_for_lock: Duration::ZERO,

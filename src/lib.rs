@@ -89,7 +89,8 @@
 //! end of the process, however it ends. What a power loss may take is a matter of [`Durability`];
 //! [`Store::flush`] resolves when everything so far is safe from that too. Each change is copied
 //! to a log in the order of its shard's lock; a snapshot takes the log's place when it gets long.
-//! Opening reads them back ([`RecoveryReport`]), and refuses what is damaged.
+//! Opening maps the snapshot, reads the log behind it, answers at once, while a thread brings the
+//! sessions into memory ([`Load`], [`RecoveryReport`]). What is damaged is refused.
 //!
 //! # Features
 //! | feature | default | gives | costs |
@@ -117,6 +118,8 @@ mod fork;
 mod journal;
 mod keep;
 mod life;
+#[cfg(unix)]
+mod loader;
 mod memory;
 mod options;
 mod owner;
@@ -153,7 +156,7 @@ pub use error::{Error, Limit, Malformed, Missing, Reason, Result};
 pub use events::{Event, Events};
 #[cfg(unix)]
 pub use journal::Flush;
-pub use keep::{Append, Durability, OnDamage};
+pub use keep::{Append, Durability, Load, OnDamage};
 pub use memory::Memory;
 pub use options::{Builder, CreateOptions, OwnerLimit, WhenFull};
 pub use session::{Info, Session};

@@ -116,6 +116,12 @@ pub(crate) struct Draft<'a> {
     pub(crate) trailer: Option<Trailer<'a>>,
 }
 
+/// Bytes of memory that a record needs with so much data, and a trailer with these texts.
+pub(crate) fn record_len(data_len: usize, texts: Option<(&str, &str)>) -> usize {
+    let trailer = texts.map_or(0, |(owner, label)| TRAILER_BYTES + owner.len() + label.len());
+    HEADER_BYTES + data_len + trailer
+}
+
 impl Draft<'_> {
     /// Whether the session will have an owner.
     pub(crate) fn class(&self) -> Class {
@@ -132,10 +138,7 @@ impl Draft<'_> {
             Kind::Alias { .. } | Kind::Ended { successor: Some(_), .. } => 16,
             Kind::Ended { successor: None, .. } => 0,
         };
-        let trailer = self
-            .trailer
-            .map_or(0, |trailer| TRAILER_BYTES + trailer.owner.len() + trailer.label.len());
-        HEADER_BYTES + data_len + trailer
+        record_len(data_len, self.trailer.map(|trailer| (trailer.owner, trailer.label)))
     }
 
     /// Writes the record.

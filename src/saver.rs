@@ -89,6 +89,10 @@ impl Saver {
 impl Shared {
     fn is_due(&self, sessions: &Sessions) -> bool {
         let Some(journal) = sessions.journal.get() else { return false };
+        if sessions.is_backed() {
+            // The old snapshot serves the store; so it stays for ever if it is damaged.
+            return false;
+        }
         let stats = journal.stats();
         let live = sessions.common.budget.sums().0.bytes;
         let most = self.snapshot_bytes.max(LOG_FACTOR.saturating_mul(live));

@@ -79,6 +79,14 @@ pub struct JournalStats {
     pub degraded: bool,
     /// Snapshots that failed since the store was opened: the log goes on to grow.
     pub snapshot_failures: u64,
+    /// Sessions that are served from the file of the snapshot, until the loader has them in
+    /// memory: see [`Load::Mapped`](crate::Load::Mapped). They count as live, with the bytes that
+    /// they will take, but not among owners, wheel nodes and active sessions.
+    pub unloaded: u64,
+    /// The file of the snapshot turned out to be damaged while sessions were served from it: no
+    /// write is taken any more. Each fails with [`Error::Damaged`](crate::Error::Damaged), which
+    /// tells file, place and cause.
+    pub damaged: bool,
 }
 
 impl Stats {

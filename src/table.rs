@@ -371,8 +371,13 @@ impl Writer {
 
     /// Makes room for this many entries, for good.
     pub(crate) fn reserve(&mut self, table: &Table, entries: usize) -> bool {
+        self.bits_min = self.bits_min.max(bits_for(entries));
+        self.expect(table, entries)
+    }
+
+    /// Makes room for this many entries, which are about to come.
+    pub(crate) fn expect(&mut self, table: &Table, entries: usize) -> bool {
         let bits = bits_for(entries);
-        self.bits_min = self.bits_min.max(bits);
         table.array(self.shard).bits() >= bits || self.resize(table, bits)
     }
 

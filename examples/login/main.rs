@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use cloakroom::{OwnerLimit, Store};
+use cloakroom::{OwnerLimit, Progress, Store};
 use cookie::CookieStyle;
 use tokio::net::TcpListener;
 
@@ -91,8 +91,19 @@ fn open_store(sessions: Option<&Path>) -> cloakroom::Result<Store> {
         .sessions_per_owner(10, OwnerLimit::EndOldest)
         .wait_for_lock(LOCK_WAIT);
     match sessions {
-        Some(directory) => builder.open(directory),
+        // Told from a thread of the store, while visitors are answered already.
+        Some(directory) => builder.open_with(directory, say_progress),
         None => builder.in_memory(),
+    }
+}
+
+/// Says when all sessions are in memory, or why they never will be.
+fn say_progress(progress: Progress) {
+    let Progress { sessions, sessions_total, elapsed, problem, .. } = progress;
+    if let Some(problem) = problem {
+        say(&format!("After {sessions} of {sessions_total} sessions: {problem}."));
+    } else if sessions == sessions_total && sessions > 0 {
+        say(&format!("All {sessions} sessions of the snapshot are in memory after {elapsed:.0?}."));
     }
 }
 

@@ -17,7 +17,7 @@ mod log;
 mod maker;
 mod recover;
 pub(crate) mod segment;
-#[allow(dead_code, unused_imports, reason = "lookups in the file, and its check, are for tests")]
+#[allow(dead_code, unused_imports, reason = "the check of a whole file is for tests")]
 pub(crate) mod snapshot;
 mod snapshots;
 pub(crate) mod stored;
@@ -50,6 +50,9 @@ use crate::stats::JournalStats;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Condvar, Mutex, lock};
 use crate::token::SessionId;
+
+/// A snapshot of a store, mapped.
+pub(crate) type StoreSnapshot = snapshot::Snapshot<recover::View<files::StoreFiles>>;
 
 /// How a journal is kept.
 #[derive(Clone, Copy, Debug)]
@@ -171,6 +174,7 @@ impl<F: Files> Journal<F> {
             sync_failures: commits.failures,
             degraded: log.has_failed(),
             snapshot_failures: self.snapshot_failures.load(Relaxed),
+            ..JournalStats::default()
         }
     }
 

@@ -93,6 +93,13 @@ impl<'a, F: Files> Taking<'a, F> {
         pushed.map_err(|error| self.io(error))
     }
 
+    /// Tells what the session that was pushed last takes in memory.
+    pub(crate) fn weigh(&mut self, scale: u64, has_owner: bool, bytes: u64) {
+        if let Some(writer) = &mut self.writer {
+            writer.weigh(scale, has_owner, bytes);
+        }
+    }
+
     pub(crate) fn push_alias(&mut self, alias: Alias) -> Result<()> {
         let pushed = self.writer.as_mut().map_or(Ok(()), |writer| writer.push_alias(alias));
         pushed.map_err(|error| self.io(error))

@@ -7,7 +7,7 @@ use crate::error::{Error, Limit, Reason, Result};
 use crate::options::{CreateOptions, OwnerLimit, WhenFull};
 use crate::owner::OwnerGuard;
 use crate::reclaim::Pinned;
-use crate::record::{Change, Draft, Kind, NODE_NONE, TEXT_BYTES_MAX, Trailer};
+use crate::record::{Change, Draft, Kind, NODE_NONE, Record, TEXT_BYTES_MAX, Trailer};
 use crate::shard::cost;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::timeouts::{Timeouts, TimeoutsIndex};
@@ -71,12 +71,21 @@ impl Sessions {
         };
         let pin = self.pin();
         let pinned = pin.pinned();
+        self.bring_for_limit(pinned, owner)?;
         // It gets its id with its token, once there is room for it.
         let draft = self.draft(SessionId(0), &session, now);
         let mut after = After::default();
         let created = self.insert_or_evict(pinned, owner, &draft, &mut after);
         self.finish(after, pinned);
         created
+    }
+
+    /// Brings the sessions of an owner into memory, where their number counts.
+    pub(super) fn bring_for_limit(&self, pinned: Pinned<'_>, owner: &str) -> Result<()> {
+        if owner.is_empty() || self.options.owner_limit.is_none() {
+            return Ok(());
+        }
+        self.bring_owner(pinned, owner)
     }
 
     /// The timeouts of a session of this owner; "" is nobody.
@@ -162,6 +171,7 @@ impl Sessions {
             } else {
                 // What has expired gives way before anybody is evicted or refused.
                 expired = true;
+                self.bring_all()?;
                 self.expire_due();
             }
         }
@@ -222,6 +232,9 @@ impl Sessions {
         loop {
             let token = self.new_token()?;
             let id = token.id();
+            if self.is_unloaded(id)? {
+                continue;
+            }
             let draft = Draft { id, ..*draft };
             let fresh = self.common.table.fresh(&draft).map_err(|_| Error::Full(Limit::Memory))?;
             let mut shard = self.lock_shard(id);
@@ -255,6 +268,9 @@ impl Sessions {
     ) -> Result<Option<Token>> {
         let token = self.new_token()?;
         let id = token.id();
+        if self.is_unloaded(id)? {
+            return Ok(None);
+        }
         let draft = Draft { id, ..*draft };
         let mut pair = self.lock_pair(oldest, id);
         let (_, now) = self.now();
@@ -360,9 +376,8 @@ impl Sessions {
         if guard.count(owner) < sessions_max as usize {
             return Ok(Vec::new());
         }
-        let (_, now) = self.now();
-        let mut ids = guard.list(owner);
-        ids.retain(|&id| self.live(pinned, id, now).is_some());
+        let live = self.live_of(pinned, guard, owner).into_iter();
+        let mut ids: Vec<SessionId> = live.map(Record::id).collect();
         ids.truncate((ids.len() + 1).saturating_sub(sessions_max as usize));
         if !ids.is_empty() && limit == OwnerLimit::Refuse {
             return Err(Error::OwnerFull { sessions_max });

@@ -23,6 +23,7 @@ impl Sessions {
         self.begin_write()?;
         let pin = self.pin();
         let pinned = pin.pinned();
+        self.bring(pinned, id)?;
         loop {
             let record = self.resolve(pinned, id)?;
             let owner = record.owner();
@@ -44,6 +45,7 @@ impl Sessions {
         let pin = self.pin();
         let pinned = pin.pinned();
         let mut after = After::default();
+        self.bring(pinned, id)?;
         let ended = {
             let guard = self.owners.lock(owner);
             let target = self.resolve_quietly(pinned, id, &mut after.told);
@@ -104,6 +106,10 @@ impl Sessions {
         let pinned = pin.pinned();
         let mut after = After::default();
         let mut count = 0;
+        self.bring_owner(pinned, owner)?;
+        if let Some(id) = except {
+            self.bring(pinned, id)?;
+        }
         {
             let guard = self.owners.lock(owner);
             // In the grace time of a renewal the caller may know the session by its old id.

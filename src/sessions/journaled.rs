@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::Sessions;
+use super::backing::{SCALE, weigh};
 use crate::clock::{Nanos, Tick};
 use crate::error::{Error, Limit, Reason, Result};
 use crate::journal::entry::Entry;
@@ -102,12 +103,17 @@ impl Sessions {
     }
 
     pub(super) fn journal_stats(&self) -> Option<JournalStats> {
-        self.journal().map(Journal::stats)
+        let stats = self.journal().map(Journal::stats)?;
+        let Some(backing) = self.backing() else { return Some(stats) };
+        let (unloaded, damaged) = (backing.left(), backing.damage().is_some());
+        Some(JournalStats { unloaded, damaged, ..stats })
     }
 
     /// Writes all sessions to a snapshot, in the background of whatever else happens.
     pub(crate) fn save(&self, generation: u64) -> Result<Option<Saved>> {
         let Some(journal) = self.journal() else { return Ok(None) };
+        // What only the file has is in no walk of the memory.
+        self.bring_all()?;
         let saved = self.save_to(journal, generation);
         if saved.is_err() {
             journal.count_snapshot_failure();
@@ -174,7 +180,10 @@ impl Sessions {
                 if !life.is_live(now) {
                     return Ok(());
                 }
-                taking.push(&self.stored(calendar, record))
+                let stored = self.stored(calendar, record);
+                taking.push(&stored)?;
+                taking.weigh(SCALE, record.has_owner(), weigh(&stored).bytes);
+                Ok(())
             }
             Kind::Alias { successor } if record.absolute() > now => taking.push_alias(Alias {
                 id: record.id(),

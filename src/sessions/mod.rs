@@ -4,6 +4,12 @@
 //! list, then a watch slot. Nothing is called out to while any of them is held, other than the
 //! closure of an update.
 
+#[cfg(unix)]
+mod backing;
+#[cfg(unix)]
+mod beside;
+#[cfg(unix)]
+mod bring;
 mod create;
 mod end;
 #[cfg_attr(not(unix), path = "unjournaled.rs")]
@@ -20,6 +26,10 @@ mod write;
 
 use std::sync::OnceLock;
 
+#[cfg(unix)]
+pub(crate) use backing::{Backing, Loaded};
+#[cfg(unix)]
+pub(crate) use bring::Brought;
 use create::NewSession;
 use crossbeam::utils::CachePadded;
 pub use journaled::Saved;
@@ -65,8 +75,11 @@ pub(crate) struct Sessions {
     /// Where the next search for a session to evict begins.
     samples: AtomicU64,
     generation: u32,
-    /// Set once what it tells is in memory.
+    /// Set once what it tells is in memory, or in the backing.
     pub(crate) journal: OnceLock<StoreJournal>,
+    /// The snapshot whose sessions are not all in memory yet.
+    #[cfg(unix)]
+    backing: backing::Slot,
     /// The last handle is gone: what takes long may stop.
     pub(crate) closing: Arc<AtomicBool>,
     #[cfg(test)]
@@ -123,6 +136,8 @@ impl Sessions {
             samples: AtomicU64::new(0),
             generation: fork::generation(),
             journal: OnceLock::new(),
+            #[cfg(unix)]
+            backing: backing::Slot::default(),
             closing: Arc::new(AtomicBool::new(false)),
             #[cfg(test)]
             secrets: std::sync::Mutex::new(Vec::new()),
@@ -192,6 +207,9 @@ impl Sessions {
         id: SessionId,
         touch: bool,
     ) -> Result<Record<'g>, Missing> {
+        if self.is_backed() {
+            self.bring_to_look(pinned, id);
+        }
         let found = if self.is_forked() { Err(Missing::Unknown) } else { self.resolve(pinned, id) };
         match found {
             Ok(record) => {
@@ -418,7 +436,7 @@ impl Sessions {
         if self.is_forked() {
             return Err(Error::Forked);
         }
-        Ok(())
+        self.check_undamaged()
     }
 
     /// Turns a change into events for those who listen.
@@ -467,12 +485,11 @@ impl Sessions {
     /// Makes room for this many sessions of this many bytes.
     pub(crate) fn reserve(&self, sessions: usize, record_bytes: usize) -> Result<()> {
         self.begin_write()?;
+        // What is on its way to memory takes of the room.
+        self.bring_all()?;
         let full = |_| Error::Full(Limit::Memory);
-        let shard_count = self.shards.len();
-        // Ids are uniform, not even: a shard gets some more than its share.
-        let share = sessions.div_ceil(shard_count);
-        let entries = share + 4 * share.isqrt() + 4;
-        let arrays = shard_count * crate::table::array_bytes_for(entries);
+        let entries = self.share_of(sessions);
+        let arrays = self.shards.len() * crate::table::array_bytes_for(entries);
         self.common.table.pool.reserve(sessions, record_bytes, arrays).map_err(full)?;
         for shard in &self.shards {
             if !shard.lock(&self.common).reserve(entries) {
@@ -480,5 +497,12 @@ impl Sessions {
             }
         }
         Ok(())
+    }
+
+    /// So many of that many sessions may come to one shard.
+    fn share_of(&self, sessions: usize) -> usize {
+        // Ids are uniform, not even: a shard gets some more than its share.
+        let share = sessions.div_ceil(self.shards.len());
+        share + 4 * share.isqrt() + 4
     }
 }

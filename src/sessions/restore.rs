@@ -9,7 +9,7 @@ use crate::journal::entry::Entry;
 use crate::journal::snapshot::Alias;
 use crate::journal::stored::Stored;
 use crate::reclaim::Pinned;
-use crate::record::from_nanos;
+use crate::record::{Draft, from_nanos};
 use crate::shard::{class, cost};
 use crate::timeouts::Timeouts;
 use crate::token::SessionId;
@@ -20,9 +20,17 @@ impl Sessions {
         let pin = self.pin();
         let pinned = pin.pinned();
         match entry {
-            Entry::Put(stored) => self.restore_one(pinned, calendar, stored),
-            Entry::End { id, reason, .. } => self.restore_gone(pinned, *id, *reason, None),
+            Entry::Put(stored) => {
+                self.bring(pinned, stored.id)?;
+                self.restore_one(pinned, calendar, stored)
+            }
+            Entry::End { id, reason, .. } => {
+                self.bring(pinned, *id)?;
+                self.restore_gone(pinned, *id, *reason, None)
+            }
             Entry::Move { old, alias_until_ms, new, .. } => {
+                self.bring(pinned, *old)?;
+                self.bring(pinned, new.id)?;
                 self.restore_one(pinned, calendar, new)?;
                 let until = Tick::at(calendar.nanos(*alias_until_ms));
                 let alias = (*alias_until_ms > 0).then_some((new.id, until));
@@ -30,6 +38,7 @@ impl Sessions {
             }
             Entry::Touch(touches) => {
                 for (id, seen_ms) in touches.iter() {
+                    self.bring(pinned, id)?;
                     self.restore_touch(pinned, id, calendar.nanos(seen_ms));
                 }
                 Ok(())
@@ -44,12 +53,8 @@ impl Sessions {
         self.restore_one(pin.pinned(), calendar, stored)
     }
 
-    fn restore_one(
-        &self,
-        pinned: Pinned<'_>,
-        calendar: &Calendar,
-        stored: &Stored<'_>,
-    ) -> Result<()> {
+    /// The record of a session that comes back.
+    pub(super) fn restored<'a>(&self, calendar: &Calendar, stored: &Stored<'a>) -> Draft<'a> {
         let timeouts =
             Timeouts { idle: from_nanos(stored.idle_ns), lifetime: from_nanos(stored.lifetime_ns) };
         let authenticated = Tick::at(calendar.nanos(stored.authenticated_ms));
@@ -63,8 +68,17 @@ impl Sessions {
             absolute: timeouts.absolute(authenticated.start()),
             version: stored.version,
         };
+        self.draft(stored.id, &session, calendar.nanos(stored.seen_ms))
+    }
+
+    fn restore_one(
+        &self,
+        pinned: Pinned<'_>,
+        calendar: &Calendar,
+        stored: &Stored<'_>,
+    ) -> Result<()> {
         let id = stored.id;
-        let draft = self.draft(id, &session, calendar.nanos(stored.seen_ms));
+        let draft = self.restored(calendar, stored);
         let guard = (!stored.owner.is_empty()).then(|| self.owners.lock(stored.owner));
         let mut shard = self.lock_shard(id);
         let full = Error::Full(Limit::Memory);
@@ -83,6 +97,8 @@ impl Sessions {
                 }
             }
             None => {
+                // The snapshot may tell of a renewal that the log comes to later.
+                shard.forget_alias(pinned, id);
                 if shard.restore(pinned, fresh).is_err() {
                     return Err(full);
                 }
@@ -139,7 +155,7 @@ impl Sessions {
         placed.map_err(|_| Error::Full(Limit::Memory))
     }
 
-    fn restore_touch(&self, pinned: Pinned<'_>, id: SessionId, seen: Nanos) {
+    pub(super) fn restore_touch(&self, pinned: Pinned<'_>, id: SessionId, seen: Nanos) {
         let Some(record) = self.common.table.find(pinned, id) else { return };
         if record.is_session() {
             let next = self.life_from(record, seen);

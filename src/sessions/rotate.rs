@@ -65,6 +65,8 @@ impl Sessions {
         mut work: impl FnMut(SessionId, &str, OwnerLock<'_>, &mut After) -> Result<Option<R>>,
     ) -> Result<R> {
         let next_owner = remake.owner;
+        self.bring(pinned, id)?;
+        self.bring_for_limit(pinned, next_owner.unwrap_or_default())?;
         loop {
             let record = self.resolve(pinned, id)?;
             let owner = record.owner();
@@ -230,6 +232,9 @@ impl Sessions {
         renew: bool,
         after: &mut After,
     ) -> Result<Option<String>> {
+        if self.is_unloaded(new)? {
+            return Ok(None);
+        }
         let mut pair = self.lock_pair(old, new);
         // Under the locks, for which this may have waited beyond the deadline.
         let (now, tick) = self.now();

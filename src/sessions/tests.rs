@@ -33,3 +33,47 @@ fn a_touch_by_an_old_tick_revives_nobody() {
     clock.advance(Duration::ZERO);
     assert_eq!(peek(&sessions, id), Err(EXPIRED));
 }
+
+/// A snapshot that was taken while a session was written, then renewed, has the old id as an alias;
+/// the log behind it begins with the write. All of it has to be done again, in that order.
+#[cfg(unix)]
+#[test]
+fn the_log_may_begin_before_what_the_snapshot_tells() {
+    use crate::journal::Calendar;
+    use crate::journal::entry::Entry;
+    use crate::journal::snapshot::Alias;
+    use crate::journal::stored::Stored;
+
+    let clock = ManualClock::new();
+    let sessions = sessions(|b| b.clock(&clock));
+    let calendar = Calendar::new(sessions.clock(), 0);
+    let now = calendar.now_ms();
+    let stored = |id, version| Stored {
+        id: SessionId(id),
+        version,
+        created_ms: now,
+        authenticated_ms: now,
+        seen_ms: now,
+        idle_ns: 60_000_000_000,
+        lifetime_ns: 600_000_000_000,
+        owner: "alice",
+        label: "",
+        data: b"data",
+    };
+    let until_ms = now + 10_000;
+    let (old, successor) = (SessionId(1), SessionId(2));
+    let alias = Alias { id: old, successor, until_ms };
+    sessions.restore_alias(&calendar, alias).unwrap();
+    sessions.restore(&calendar, &stored(2, 5)).unwrap();
+    assert_eq!(peek(&sessions, old), Ok(()));
+    let moved = Entry::Move { old, at_ms: now, alias_until_ms: until_ms, new: stored(2, 5) };
+    for entry in [Entry::Put(stored(1, 4)), Entry::Put(stored(1, 5)), moved] {
+        sessions.apply(&calendar, &entry).unwrap();
+        sessions.validate();
+        assert_eq!(peek(&sessions, old), Ok(()));
+    }
+    assert_eq!(sessions.count_of_owner("alice"), 1);
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(peek(&sessions, old), Err(Missing::Ended(Reason::Rotated)));
+    assert_eq!(peek(&sessions, successor), Ok(()));
+}

@@ -1,9 +1,10 @@
 //! Where there is no journal: nothing is written down.
 
 use crate::clock::{Nanos, Tick};
-use crate::error::{Reason, Result};
+use crate::error::{Missing, Reason, Result};
 use crate::reclaim::Pinned;
 use crate::record::Record;
+use crate::session::Info;
 use crate::token::SessionId;
 
 use super::Sessions;
@@ -48,4 +49,45 @@ impl Sessions {
     }
 
     pub(super) fn journal_touch(&self, _record: Record<'_>, _before: Tick, _now: Nanos) {}
+
+    pub(super) fn is_backed(&self) -> bool {
+        false
+    }
+
+    pub(super) fn check_undamaged(&self) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn bring(&self, _pinned: Pinned<'_>, _id: SessionId) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn bring_to_look(&self, _pinned: Pinned<'_>, _id: SessionId) {}
+
+    pub(super) fn bring_owner(&self, _pinned: Pinned<'_>, _owner: &str) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn bring_all(&self) -> Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn is_unloaded(&self, _id: SessionId) -> Result<bool> {
+        Ok(false)
+    }
+
+    pub(crate) fn look_beside<R>(
+        &self,
+        _pinned: Pinned<'_>,
+        _id: SessionId,
+        _touch: bool,
+        missing: Missing,
+        _f: impl FnOnce(Record<'_>) -> R,
+    ) -> Result<R, Missing> {
+        Err(missing)
+    }
+
+    pub(super) fn list_beside(&self) -> Vec<Info> {
+        Vec::new()
+    }
 }

@@ -17,6 +17,8 @@ impl Sessions {
         }
         let pin = self.pin();
         let pinned = pin.pinned();
+        // Of a damaged file an id is as unknown.
+        let _ = self.bring(pinned, id);
         match self.find_locked(pinned, id) {
             Ok((mut shard, found, _)) => {
                 self.watches.fetch_add(1, Relaxed);

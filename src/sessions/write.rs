@@ -45,6 +45,7 @@ impl Sessions {
         let pin = self.pin();
         let pinned = pin.pinned();
         let _late = WakeLate;
+        self.bring(pinned, id)?;
         let (mut shard, found, _) = self.find_locked(pinned, id)?;
         let (encoded, result) = {
             let _updating = Updating::begin();
@@ -118,6 +119,9 @@ impl Sessions {
     pub(crate) fn touch(&self, id: SessionId) -> Result<(), crate::Missing> {
         let pin = self.pin();
         let pinned = pin.pinned();
-        self.look(pinned, id, true).map(|_| ())
+        match self.look(pinned, id, true) {
+            Ok(_) => Ok(()),
+            Err(missing) => self.look_beside(pinned, id, true, missing, |_| ()),
+        }
     }
 }

@@ -5,12 +5,18 @@ use crate::clock::Tick;
 use crate::error::Reason;
 use crate::life::Life;
 use crate::reclaim::Pinned;
-use crate::record::{Draft, Kind};
+use crate::record::{Draft, Kind, NODE_NONE};
 use crate::table::Fresh;
 use crate::timeouts::TimeoutsIndex;
 use crate::token::SessionId;
+use crate::wheel::NodeIndex;
 
 impl<'a> Locked<'a> {
+    /// Makes room for entries that are about to come back. False without memory.
+    pub(crate) fn expect(&mut self, entries: usize) -> bool {
+        self.state.writer.expect(&self.common.table, entries)
+    }
+
     /// Adds a session that nobody has yet.
     pub(crate) fn restore(&mut self, pinned: Pinned<'_>, fresh: Fresh<'a>) -> Result<(), Refused> {
         self.insert(pinned, fresh, &mut |_| ())?;
@@ -37,6 +43,18 @@ impl<'a> Locked<'a> {
         self.common.budget.release(room.0, room.1);
         self.state.tally.renewed -= 1;
         Ok(())
+    }
+
+    /// Takes an alias out, if that is what stands for this id.
+    pub(crate) fn forget_alias(&mut self, pinned: Pinned<'_>, id: SessionId) {
+        let table = &self.common.table;
+        let Some((spot, record)) = self.state.writer.find(table, pinned, id) else { return };
+        if let Kind::Alias { .. } = record.kind() {
+            if record.node() != NODE_NONE {
+                self.state.wheel.remove(NodeIndex(record.node()));
+            }
+            self.state.writer.remove(table, id, spot);
+        }
     }
 
     /// Adds an alias whose session went on long ago. Whatever stands there already stays.

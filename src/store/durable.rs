@@ -5,26 +5,25 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::restoring::{Restored, Restoring};
 use super::{Store, Threads};
 use crate::clock::Stopwatch;
-use crate::data::{self, SessionData};
+use crate::contain::contain;
+use crate::data::SessionData;
 use crate::error::{Error, Result};
 use crate::expiry::ExpiryThread;
-use crate::journal::entry::Entry;
 use crate::journal::files::real::{Lock, RealFiles};
 use crate::journal::files::{Files as _, StoreFiles};
-use crate::journal::snapshot::Found;
-use crate::journal::{Calendar, Expected, Flush, Journal, Keeping, Survey};
-use crate::keep::OnDamage;
+use crate::journal::{Expected, Flush, Journal, Keeping};
+use crate::keep::{Load, OnDamage};
+use crate::loader::Loader;
 use crate::options::Builder;
 use crate::saver::Saver;
-use crate::sessions::{Saved, Sessions};
+use crate::sessions::{Backing, Brought, Loaded, Saved};
 use crate::sync::{Arc, Mutex, lock};
 
 /// How often a lock that somebody else holds is asked for again.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
-/// How often progress is told, in sessions.
-const PROGRESS_EVERY: u64 = 8192;
 
 /// What opening a store found.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -32,7 +31,10 @@ const PROGRESS_EVERY: u64 = 8192;
 pub struct RecoveryReport {
     /// The sessions that are there, expired ones included until they are cleared away.
     pub sessions: u64,
-    /// The sessions that came from the snapshot.
+    /// Those of them that were in memory when opening returned. The others are served from the
+    /// snapshot's file until they are: see [`Load::Mapped`].
+    pub in_memory: u64,
+    /// The sessions that came from the snapshot, or come from it.
     pub from_snapshot: u64,
     /// The changes that came from the log behind it.
     pub changes: u64,
@@ -40,34 +42,48 @@ pub struct RecoveryReport {
     pub torn_bytes: u64,
     /// Where damaged files were put, if they were.
     pub quarantine: Option<PathBuf>,
-    /// How long it took.
+    /// How long it took until opening returned, or is about to.
     pub elapsed: Duration,
 }
 
-/// How far opening has come: for a progress bar.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How many sessions of the snapshot are in memory: for a progress bar.
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Progress {
-    /// The sessions that were read so far.
+    /// The sessions that are in memory so far.
     pub sessions: u64,
-    /// The sessions in the snapshot. The log's changes come on top.
+    /// The sessions in the snapshot; when the other number is the same, all are in memory. The
+    /// log's changes come on top.
     pub sessions_total: u64,
+    /// The bytes of the file that were read so far.
+    pub bytes: u64,
+    /// The bytes that are to be read.
+    pub bytes_total: u64,
     /// Since opening began.
     pub elapsed: Duration,
+    /// What is wrong with the file, if it turned out to be damaged: then it goes no further, and
+    /// the store takes no more writes. See [`Load::Mapped`].
+    pub problem: Option<String>,
 }
 
 /// What a store on disk has besides.
 pub(super) struct Durable {
     report: RecoveryReport,
     saver: Mutex<Option<Saver>>,
+    loader: Mutex<Option<Loader>>,
 }
 
 impl<S: SessionData> Builder<S> {
     /// Opens a store whose sessions live in memory and survive the process in `directory`, which
     /// is created if it is not there (its parent is not).
     ///
-    /// Reads what is there: the time is that of reading the files once. See
-    /// [`open_with`](Builder::open_with) for a progress bar, [`Store::recovery`] for what was
+    /// Returns as soon as sessions can be served: those of the log are read, those of the snapshot
+    /// stay in its file, mapped, until a thread has brought them into memory ([`Load::Mapped`]).
+    /// Every call works at once, and tells and does the same as later. Those that are about all
+    /// sessions (listing, ending all, a snapshot, `reserve`), and a create where the store is full,
+    /// wait until all are in memory.
+    ///
+    /// See [`open_with`](Builder::open_with) for a progress bar, [`Store::recovery`] for what was
     /// found.
     ///
     /// # Errors
@@ -96,14 +112,16 @@ impl<S: SessionData> Builder<S> {
         self.open_with(directory, |_| ())
     }
 
-    /// As [`open`](Builder::open), and tells now and then how far it has come.
+    /// As [`open`](Builder::open), and tells now and then how many sessions of the snapshot are in
+    /// memory: from a thread of the store, also when this has returned; with [`Load::Whole`] before
+    /// it does. A last time with all of them, or with what stopped it.
     ///
     /// # Errors
     /// As [`open`](Builder::open).
     pub fn open_with(
         self,
         directory: impl AsRef<Path>,
-        mut progress: impl FnMut(Progress),
+        mut progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Store<S>> {
         let watch = Stopwatch::start();
         let directory = directory.as_ref();
@@ -113,18 +131,20 @@ impl<S: SessionData> Builder<S> {
         let (files, held) = claim(directory, keep.wait_for_lock)?;
         let expected = Expected { schema: schema_of::<S>(keep.schema) };
         let mut report = RecoveryReport::default();
-        let survey = match Survey::of(&*files, expected) {
-            Err(Error::Damaged { .. }) if keep.on_damage == OnDamage::QuarantineAndStartEmpty => {
-                report.quarantine = Some(quarantine(&files)?);
-                Survey::of(&*files, expected)?
+        let may_start_empty = keep.on_damage == OnDamage::QuarantineAndStartEmpty;
+        let load = if may_start_empty { Load::Whole } else { keep.load };
+        let restoring = Restoring { files: &files, expected, load, watch: &watch };
+        let restored = match restoring.run::<S>(options.clone(), &mut report, &mut progress) {
+            Err(Error::Damaged { .. }) if may_start_empty => {
+                report = RecoveryReport {
+                    quarantine: Some(quarantine(&files)?),
+                    ..RecoveryReport::default()
+                };
+                restoring.run::<S>(options, &mut report, &mut progress)?
             }
-            survey => survey?,
+            restored => restored?,
         };
-        let sessions = Arc::new(Sessions::new(options)?);
-        let calendar = Calendar::new(sessions.clock(), survey.latest_ms());
-        let restored = Restoring { sessions: &sessions, calendar: &calendar, files: &files }
-            .all::<S>(&survey, &mut report, &watch, &mut progress);
-        restored?;
+        let Restored { sessions, survey, calendar, backing } = restored;
         let keeping = Keeping {
             durability: keep.durability,
             sync_interval: keep.sync_interval,
@@ -139,14 +159,31 @@ impl<S: SessionData> Builder<S> {
         let _ = sessions.journal.set(journal);
         let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
         let saver = Saver::start(&sessions, generation, keep.snapshot_bytes)?;
-        report.sessions = sessions.common.budget.sums().0.sessions;
         report.elapsed = watch.elapsed();
-        let durable = Durable { report, saver: Mutex::new(Some(saver)) };
+        let loader = match backing.filter(|_| keep.loader_thread) {
+            Some(backing) => {
+                let told = move |backing: &Backing, error: Option<&Error>| {
+                    let so_far = progress_of(backing, &watch, error);
+                    contain(|| progress(so_far));
+                };
+                Some(Loader::start(&sessions, backing, told)?)
+            }
+            None => None,
+        };
+        let (saver, loader) = (Mutex::new(Some(saver)), Mutex::new(loader));
+        let durable = Durable { report, saver, loader };
         let closing = Arc::clone(&sessions.closing);
         let threads =
             Arc::new(Threads { closing, expiry: Mutex::new(expiry), durable: Some(durable) });
         Ok(Store { sessions, threads, data: PhantomData })
     }
+}
+
+/// How far the loader is.
+fn progress_of(backing: &Backing, watch: &Stopwatch, error: Option<&Error>) -> Progress {
+    let Loaded { sessions, sessions_total, bytes, bytes_total } = backing.loaded();
+    let (elapsed, problem) = (watch.elapsed(), error.map(Error::to_string));
+    Progress { sessions, sessions_total, bytes, bytes_total, elapsed, problem }
 }
 
 /// Takes the directory for this store alone.
@@ -196,59 +233,6 @@ fn schema_of<S: SessionData>(number: u64) -> u64 {
     crate::journal::frame::body_sum(text.as_bytes(), 0)
 }
 
-/// Where sessions come back to.
-struct Restoring<'a> {
-    sessions: &'a Sessions,
-    calendar: &'a Calendar,
-    files: &'a StoreFiles,
-}
-
-impl Restoring<'_> {
-    fn all<S: SessionData>(
-        &self,
-        survey: &Survey<StoreFiles>,
-        report: &mut RecoveryReport,
-        watch: &Stopwatch,
-        progress: &mut impl FnMut(Progress),
-    ) -> Result<()> {
-        if let Some(snapshot) = &survey.snapshot {
-            let sessions_total = snapshot.counts().live();
-            for found in snapshot.entries() {
-                let damaged = |offset, problem: String| Error::Damaged {
-                    file: self.files.path(&survey.snapshot_name()),
-                    offset,
-                    problem,
-                };
-                let (at, found) =
-                    found.map_err(|damage| damaged(damage.offset, damage.to_string()))?;
-                match found {
-                    Found::Session(stored) => {
-                        data::check::<S>(stored.data).map_err(|problem| damaged(at.0, problem))?;
-                        self.sessions.restore(self.calendar, &stored)?;
-                        report.from_snapshot += 1;
-                    }
-                    Found::Alias(alias) => self.sessions.restore_alias(self.calendar, alias)?,
-                }
-                let sessions = report.from_snapshot;
-                if sessions.is_multiple_of(PROGRESS_EVERY) {
-                    progress(Progress { sessions, sessions_total, elapsed: watch.elapsed() });
-                }
-            }
-        }
-        report.torn_bytes = survey.torn_bytes;
-        report.changes = survey.replay(self.files, |entry| {
-            if let Entry::Put(stored) | Entry::Move { new: stored, .. } = &entry {
-                data::check::<S>(stored.data).map_err(|problem| Error::Unreadable {
-                    file: self.files.path("log"),
-                    problem: format!("the data of session {}: {problem}", stored.id),
-                })?;
-            }
-            self.sessions.apply(self.calendar, &entry)
-        })?;
-        Ok(())
-    }
-}
-
 impl<S> Store<S> {
     /// Whatever was written before this call, to be waited for until it is durable: await it, or
     /// call [`wait`](Flush::wait). Asks for a sync at once; all who wait share it.
@@ -278,6 +262,19 @@ impl<S> Store<S> {
         self.threads.durable.as_ref().map(|durable| &durable.report)
     }
 
+    /// Brings some of the sessions into memory that only the snapshot's file has, so many at most;
+    /// whether there are more. For tests, in stores without a thread for it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Full`].
+    #[doc(hidden)]
+    pub fn load_some(&self, count_max: usize) -> Result<bool> {
+        match self.sessions.backing() {
+            Some(backing) => Ok(self.sessions.bring_some(&backing, count_max)? == Brought::Some),
+            None => Ok(false),
+        }
+    }
+
     /// Makes everything durable and tells whether that worked. Other handles of the store go on
     /// to read; their writes fail once the last handle is gone, as they are then too.
     ///
@@ -293,6 +290,9 @@ impl<S> Store<S> {
 
 impl Drop for Durable {
     fn drop(&mut self) {
+        if let Some(mut loader) = lock(&self.loader).take() {
+            loader.stop();
+        }
         if let Some(mut saver) = lock(&self.saver).take() {
             saver.stop();
         }
@@ -305,6 +305,10 @@ impl fmt::Display for RecoveryReport {
             f,
             "{} sessions ({} from the snapshot, {} changes from the log) in {:.0?}",
             self.sessions, self.from_snapshot, self.changes, self.elapsed
-        )
+        )?;
+        match self.sessions - self.in_memory.min(self.sessions) {
+            0 => Ok(()),
+            left => write!(f, ", {left} of them from its file until they are in memory"),
+        }
     }
 }

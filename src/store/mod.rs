@@ -5,6 +5,8 @@ mod durable;
 mod identity;
 mod observe;
 mod options;
+#[cfg(unix)]
+mod restoring;
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -163,8 +165,13 @@ impl<S: SessionData> Store<S> {
         let sessions = &*self.sessions;
         let pin = sessions.pin();
         let pinned = pin.pinned();
-        let record = sessions.look(pinned, id, true)?;
-        Ok(f(view::<S>(record.data())))
+        match sessions.look(pinned, id, true) {
+            Ok(record) => Ok(f(view::<S>(record.data()))),
+            Err(missing) => {
+                let show = |record: Record<'_>| f(view::<S>(record.data()));
+                sessions.look_beside(pinned, id, true, missing, show)
+            }
+        }
     }
 
     /// As [`read`](Store::read), but does not count as activity.
@@ -176,8 +183,13 @@ impl<S: SessionData> Store<S> {
         let sessions = &*self.sessions;
         let pin = sessions.pin();
         let pinned = pin.pinned();
-        let record = sessions.look(pinned, id, false)?;
-        Ok(f(view::<S>(record.data())))
+        match sessions.look(pinned, id, false) {
+            Ok(record) => Ok(f(view::<S>(record.data()))),
+            Err(missing) => {
+                let show = |record: Record<'_>| f(view::<S>(record.data()));
+                sessions.look_beside(pinned, id, false, missing, show)
+            }
+        }
     }
 
     /// A copy of a session that may be kept, and held over an `.await`. Counts as activity, which
@@ -192,8 +204,11 @@ impl<S: SessionData> Store<S> {
         let sessions = &*self.sessions;
         let pin = sessions.pin();
         let pinned = pin.pinned();
-        let record = sessions.look(pinned, id, true)?;
-        Ok(Session::new(OwnedRecord::copy_of(record)))
+        let copy = |record: Record<'_>| Session::new(OwnedRecord::copy_of(record));
+        match sessions.look(pinned, id, true) {
+            Ok(record) => Ok(copy(record)),
+            Err(missing) => sessions.look_beside(pinned, id, true, missing, copy),
+        }
     }
 
     /// Changes a session's data in one atomic step: the closure sees the newest data, and nobody

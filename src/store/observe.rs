@@ -7,6 +7,7 @@ use crate::contain::contain;
 use crate::data::SessionData;
 use crate::error::{Error, Missing, Reason, Result};
 use crate::events::{Event, Events};
+use crate::record::Record;
 use crate::session::Info;
 use crate::sessions::Place;
 use crate::stats::Stats;
@@ -61,8 +62,14 @@ impl<S: SessionData> Store<S> {
     pub fn owner(&self, id: SessionId) -> Result<Option<String>, Missing> {
         let pin = self.sessions.pin();
         let pinned = pin.pinned();
-        let owner = self.sessions.look(pinned, id, false)?.owner();
-        Ok((!owner.is_empty()).then(|| owner.to_owned()))
+        let owner_of = |record: Record<'_>| {
+            let owner = record.owner();
+            (!owner.is_empty()).then(|| owner.to_owned())
+        };
+        match self.sessions.look(pinned, id, false) {
+            Ok(record) => Ok(owner_of(record)),
+            Err(missing) => self.sessions.look_beside(pinned, id, false, missing, owner_of),
+        }
     }
 
     /// Looks up the session of the token with this text, as a request presented it, and returns
@@ -96,12 +103,15 @@ impl<S: SessionData> Store<S> {
         let pinned = pin.pinned();
         // What is no token is a lookup that found nothing, too.
         let id = id.inspect_err(|_| pinned.count_miss())?;
-        self.sessions.look(pinned, id, false)?;
-        Ok(id)
+        match self.sessions.look(pinned, id, false) {
+            Ok(_) => Ok(id),
+            Err(missing) => Ok(self.sessions.look_beside(pinned, id, false, missing, |_| id)?),
+        }
     }
 
     /// Lists sessions, about `count` at a time, from the beginning (None) or where a page ended.
-    /// Takes no lock and stops nobody.
+    /// Takes no lock and stops nobody. In the first seconds after the store was opened on a
+    /// directory, it waits until all sessions are in memory.
     ///
     /// A session that lives through the whole listing is listed exactly once; one that comes,
     /// ends or gets another token meanwhile may be listed or not.

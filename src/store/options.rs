@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::keep::{Append, Durability, OnDamage};
+use crate::keep::{Append, Durability, Load, OnDamage};
 use crate::options::Builder;
 
 /// Options of a store on a directory; one in memory ignores them.
@@ -66,6 +66,21 @@ impl<S> Builder<S> {
     /// What to do when files are damaged. Default [`OnDamage::Refuse`].
     pub fn on_damage(mut self, choice: OnDamage) -> Builder<S> {
         self.options.keep.on_damage = choice;
+        self
+    }
+
+    /// Whether opening returns before all sessions are in memory. Default [`Load::Mapped`]: it
+    /// does.
+    pub fn load(mut self, choice: Load) -> Builder<S> {
+        self.options.keep.load = choice;
+        self
+    }
+
+    /// Whether a thread brings the sessions of a mapped snapshot into memory. For tests, which do
+    /// it by [`load_some`](crate::Store::load_some).
+    #[doc(hidden)]
+    pub fn loader_thread(mut self, thread: bool) -> Builder<S> {
+        self.options.keep.loader_thread = thread;
         self
     }
 }

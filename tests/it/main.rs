@@ -19,6 +19,8 @@ mod limits;
 mod login;
 mod model;
 mod owners;
+#[cfg(unix)]
+mod restart;
 mod rotation;
 mod seeds;
 #[cfg(feature = "axum-08")]

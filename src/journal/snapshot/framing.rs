@@ -11,7 +11,7 @@
 //! the id. All of it, padding too, is under the entry's checksum, also the length: one that is
 //! damaged leads to wrong bytes, whose checksum does not fit.
 
-use crate::journal::stored::{STORED_BYTES_MAX, Stored, id_bytes, id_of};
+use crate::journal::stored::{STORED_BYTES_MAX, STORED_BYTES_MIN, Stored, id_bytes, id_of};
 use crate::token::SessionId;
 
 const HEAD_LEN: usize = 8;
@@ -19,6 +19,9 @@ const ALIGN: usize = 8;
 const SESSION: u8 = 1;
 const ALIAS: u8 = 2;
 const ALIAS_LEN: usize = 40;
+/// No entry is shorter than an alias.
+pub(super) const ENTRY_LEN_MIN: u64 = (HEAD_LEN + ALIAS_LEN) as u64;
+const _: () = assert!(ALIAS_LEN <= STORED_BYTES_MIN);
 
 /// Where an entry begins in its file: a name for it, in ascending order of pushes, a multiple of 8.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

@@ -18,11 +18,11 @@
 //!  200  chunk rows, 216 page sums: likewise           8  u64 checksum
 //!  232  u64 checksum of the page sums
 //!  240  u64 length of the file                       trailer, 64 bytes
-//!  248  zeros                                         0  magic, 8 bytes
-//! 4088  u64 checksum of the 4088 bytes before it      8  u64 generation | u64 salt
-//!                                                    24  u64 length of the file
-//!                                                    32  u64 entries | superseded | owned
-//!                                                    56  u64 checksum of the 56 bytes before it
+//!  248  u64 scale of the weights; 0: none             0  magic, 8 bytes
+//!  256  u64 anonymous sessions | their weight         8  u64 generation | u64 salt
+//!  272  u64 owned sessions | their weight            24  u64 length of the file
+//!  288  zeros                                        32  u64 entries | superseded | owned
+//! 4088  u64 checksum of the 4088 bytes before it     56  u64 checksum of the 56 bytes before it
 //! ```
 //! All numbers are little-endian; an id's bits are those of the number that it prints as. Each
 //! table begins on a page of 4 KiB, whose rest is zeros and belongs to the page's checksum; so a
@@ -45,7 +45,8 @@ use crate::token::SessionId;
 pub(super) const MAGIC: [u8; 8] = *b"\x89CLS\r\n\x1a\n";
 pub(super) const TRAILER_MAGIC: [u8; 8] = *b"CLS-END\n";
 pub(super) const MAJOR: u16 = 1;
-pub(super) const MINOR: u16 = 0;
+/// 1: the weights.
+pub(super) const MINOR: u16 = 1;
 /// The features of this version that a reader must know: none yet.
 const FLAGS_KNOWN: u32 = 0;
 const MARK: u32 = 0x0A0B_0C0D;
@@ -195,6 +196,38 @@ impl Counts {
     }
 }
 
+/// How many sessions of a class there are, and what they weigh.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Weight {
+    pub(crate) sessions: u64,
+    pub(crate) bytes: u64,
+}
+
+/// What the sessions will take in memory, by the caller's scale: nothing here interprets it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Weights {
+    /// Which way of weighing it was; 0: nobody weighed.
+    pub(crate) scale: u64,
+    pub(crate) anonymous: Weight,
+    pub(crate) owned: Weight,
+}
+
+impl Weights {
+    pub(super) fn numbers(self) -> [u64; 5] {
+        let Weights { scale, anonymous, owned } = self;
+        [scale, anonymous.sessions, anonymous.bytes, owned.sessions, owned.bytes]
+    }
+
+    fn of(numbers: [u64; 5]) -> Weights {
+        let [scale, anonymous, anonymous_bytes, owned, owned_bytes] = numbers;
+        Weights {
+            scale,
+            anonymous: Weight { sessions: anonymous, bytes: anonymous_bytes },
+            owned: Weight { sessions: owned, bytes: owned_bytes },
+        }
+    }
+}
+
 /// The whole header.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Header {
@@ -209,6 +242,7 @@ pub(super) struct Header {
     pub(super) sums: Extent,
     pub(super) sums_sum: u64,
     pub(super) file_len: u64,
+    pub(super) weights: Weights,
 }
 
 const HEADER_DAMAGE: SnapshotProblem =
@@ -237,6 +271,7 @@ impl Header {
             put(&[extent.offset, extent.len]);
         }
         put(&[self.sums_sum, self.file_len]);
+        put(&self.weights.numbers());
         bytes.resize((HEADER_LEN - SUM_LEN) as usize, 0);
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
@@ -278,6 +313,7 @@ impl Header {
             Extent { offset, len }
         });
         let [sums_sum, file_len] = rest.numbers();
+        let weights = Weights::of(rest.numbers());
         let replay_from = LogPosition { epoch, sequence, position };
         Header {
             fields: HeaderFields {
@@ -299,6 +335,7 @@ impl Header {
             sums,
             sums_sum,
             file_len,
+            weights,
         }
     }
 

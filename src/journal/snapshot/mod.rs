@@ -60,7 +60,7 @@ mod write;
 use std::fmt;
 
 pub(crate) use framing::{Alias, EntryOffset, Found};
-pub(crate) use layout::{Counts, HeaderFields, LogPosition};
+pub(crate) use layout::{Counts, HeaderFields, LogPosition, Weight, Weights};
 pub(crate) use read::{Owned, Snapshot};
 pub(crate) use walk::Walk;
 pub(crate) use write::{Closing, Sink, Summary, Writer};

@@ -7,9 +7,9 @@
 
 use std::ops::Deref;
 
-use super::framing::{self, EntryOffset, Found};
+use super::framing::{self, ENTRY_LEN_MIN, EntryOffset, Found};
 use super::layout::{
-    self, Counts, Extent, HEADER_LEN, Header, HeaderFields, MAGIC, PAGE_LEN, SUM_LEN, Slot,
+    self, Counts, Extent, HEADER_LEN, Header, HeaderFields, MAGIC, PAGE_LEN, SUM_LEN, Slot, Weights,
 };
 use super::{Damage, Section, SnapshotProblem};
 use crate::journal::stored::Stored;
@@ -63,6 +63,25 @@ impl<B: Deref<Target = [u8]>> Snapshot<B> {
 
     pub(crate) fn counts(&self) -> Counts {
         self.header.counts
+    }
+
+    pub(crate) fn weights(&self) -> Weights {
+        self.header.weights
+    }
+
+    /// The length of the entries, all together.
+    pub(crate) fn entries_len(&self) -> u64 {
+        self.header.entries.len
+    }
+
+    /// No entry has this number, or a higher one.
+    pub(crate) fn numbers_end(&self) -> u64 {
+        self.header.entries.len / ENTRY_LEN_MIN + 1
+    }
+
+    /// A number that no other entry has.
+    pub(crate) fn number_of(&self, at: EntryOffset) -> u64 {
+        at.0.saturating_sub(self.header.entries.offset) / ENTRY_LEN_MIN
     }
 
     /// What an id leads to. Costs a probe of the hash table (one or two cache lines, whose page is

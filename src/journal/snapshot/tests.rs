@@ -503,8 +503,8 @@ fn problems_are_told_apart() {
     let bytes_needed = bytes.len() as u64;
     assert_eq!(open(&bytes[..5000]), Short { bytes: 5000, bytes_needed });
     assert_eq!(open(&[0; 5000]), Unfinished);
-    assert_eq!(open(&with(8, &[2, 0])), Newer { major: 2, minor: 0, flags: 0 });
-    assert_eq!(open(&with(12, &[4])), Newer { major: 1, minor: 0, flags: 4 });
+    assert_eq!(open(&with(8, &[2, 0])), Newer { major: 2, minor: 1, flags: 0 });
+    assert_eq!(open(&with(12, &[4])), Newer { major: 1, minor: 1, flags: 4 });
     assert!(Snapshot::open(&with(10, &[7])[..]).is_ok(), "a newer minor version is known");
     assert_eq!(open(&with(16, &[0x0A, 0x0B, 0x0C, 0x0D])), OtherByteOrder);
     let damage = Damage { what: Section::Header, offset: 0 };
@@ -519,12 +519,17 @@ fn problems_are_told_apart() {
 fn the_header_is_golden() {
     let entry = Entry::Session { id: mixed(0), version: 1, owner: "alice".into(), data: vec![] };
     let alias = Entry::Alias(Alias { id: mixed(1), successor: mixed(0), until_ms: 5 });
-    let (file, _) = written(&[entry, alias]);
+    let mut file = Memory::default();
+    let mut writer = writer(&mut file);
+    push(&mut writer, &entry).expect("room");
+    writer.weigh(7, true, 320);
+    push(&mut writer, &alias).expect("room");
+    writer.finish().expect("room");
     let header = &file.bytes[..4096];
-    let mut expected = b"\x89CLS\r\n\x1a\n\x01\0\0\0\0\0\0\0\x0d\x0c\x0b\x0a\0\0\0\0".to_vec();
+    let mut expected = b"\x89CLS\r\n\x1a\n\x01\0\x01\0\0\0\0\0\x0d\x0c\x0b\x0a\0\0\0\0".to_vec();
     // The store, the generation, the salt and so on up to the position in the log.
     expected.extend(0x10..0x60);
-    let numbers: [u64; 18] = [
+    let numbers: [u64; 23] = [
         2, 0, 1, // entries, superseded, owned
         3, // homes
         4096, 144, // entries
@@ -534,13 +539,44 @@ fn the_header_is_golden() {
         16384, 16, // chunk rows
         20480, 24, // page sums
         0, 20568, // their checksum, the length of the file
+        7, 0, 0, 1, 320, // the scale of the weights, anonymous sessions, owned ones
     ];
     numbers.iter().for_each(|number| expected.extend_from_slice(&number.to_le_bytes()));
     expected[232..240].copy_from_slice(&header[232..240]);
-    assert_eq!(header[..248], expected);
-    assert!(header[248..4088].iter().all(|&byte| byte == 0));
+    assert_eq!(header[..288], expected);
+    assert!(header[288..4088].iter().all(|&byte| byte == 0));
     // All bytes at once: format, checksums and salts.
-    assert_eq!(xxh3_64(&file.bytes), 2_597_365_725_614_751_623);
+    assert_eq!(xxh3_64(&file.bytes), 13_577_377_208_595_329_676);
+}
+
+/// What sessions weigh is told by their class; not at all where one of them came twice.
+#[test]
+fn weights_come_back() {
+    for again in [false, true] {
+        let mut file = Memory::default();
+        let mut writer = writer(&mut file);
+        let mut entries = samples(20);
+        if again {
+            entries.push(Entry::Session {
+                id: mixed(4),
+                version: 9,
+                owner: "x".into(),
+                data: vec![],
+            });
+        }
+        let mut told = Weights::default();
+        for (bytes, entry) in (100..).zip(&entries) {
+            push(&mut writer, entry).expect("room");
+            if let Entry::Session { owner, .. } = entry {
+                writer.weigh(1, !owner.is_empty(), bytes);
+                let class = if owner.is_empty() { &mut told.anonymous } else { &mut told.owned };
+                (class.sessions, class.bytes) = (class.sessions + 1, class.bytes + bytes);
+            }
+        }
+        writer.finish().expect("room");
+        told = if again { Weights::default() } else { Weights { scale: 1, ..told } };
+        assert_eq!(Snapshot::open(&file.bytes[..]).expect("whole").weights(), told);
+    }
 }
 
 /// Whatever part of the writes comes to the disk, the file is no snapshot before the last one.

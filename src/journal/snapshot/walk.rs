@@ -50,6 +50,11 @@ impl<'a, B: Deref<Target = [u8]>> Walk<'a, B> {
         EntryOffset(self.at)
     }
 
+    /// Whether the next entry begins another chunk: a walk that goes on there checks none twice.
+    pub(crate) fn is_between_chunks(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn advance(&mut self) -> Result<Option<(EntryOffset, Found<'a>)>, Damage> {
         let mut rows = match self.rows {
             Some(rows) => rows,

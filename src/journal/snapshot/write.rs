@@ -9,7 +9,7 @@ use std::io;
 use super::framing::{Alias, Found};
 use super::index::{Owners, Slots};
 use super::layout::{
-    self, Counts, Extent, HEADER_LEN, Header, HeaderFields, OFFSET_LIMIT, PAGE_LEN,
+    self, Counts, Extent, HEADER_LEN, Header, HeaderFields, OFFSET_LIMIT, PAGE_LEN, Weights,
 };
 use crate::journal::stored::Stored;
 
@@ -90,6 +90,7 @@ pub(crate) struct Writer<S> {
     /// Finished chunk rows.
     chunks: Vec<u8>,
     entry_count: u64,
+    weights: Weights,
 }
 
 impl<S: Sink> Writer<S> {
@@ -102,6 +103,7 @@ impl<S: Sink> Writer<S> {
             owners: Owners::new(),
             chunks: Vec::new(),
             entry_count: 0,
+            weights: Weights::default(),
         }
     }
 
@@ -119,6 +121,15 @@ impl<S: Sink> Writer<S> {
     /// Those of the sink.
     pub(crate) fn push_alias(&mut self, alias: Alias) -> io::Result<()> {
         self.append(&Found::Alias(alias)).map(|_| ())
+    }
+
+    /// Adds what the session that was pushed last weighs. Each has to be weighed, or none.
+    pub(crate) fn weigh(&mut self, scale: u64, has_owner: bool, bytes: u64) {
+        let Weights { anonymous, owned, .. } = &mut self.weights;
+        let class = if has_owner { owned } else { anonymous };
+        class.sessions += 1;
+        class.bytes += bytes;
+        self.weights.scale = scale;
     }
 
     /// Adds a session whose owner has that hash.
@@ -160,7 +171,8 @@ impl<S: Sink> Writer<S> {
     /// Ends the entries. What is left to write, the caller may throttle.
     pub(crate) fn close(mut self) -> Closing<S> {
         self.end_chunk();
-        let mut header = Header { fields: self.fields, ..Header::default() };
+        let (fields, weights) = (self.fields, self.weights);
+        let mut header = Header { fields, weights, ..Header::default() };
         header.counts.entries = self.entry_count;
         header.homes = self.slots.size_for(self.entry_count);
         header.entries = Extent { offset: HEADER_LEN, len: self.tail.end() - HEADER_LEN };
@@ -305,6 +317,10 @@ impl<S: Sink> Closing<S> {
                 let slots = self.slots.take();
                 self.superseded = slots.map(Slots::into_superseded).unwrap_or_default();
                 self.header.counts.superseded = self.superseded.len() as u64;
+                if !self.superseded.is_empty() {
+                    // Some were weighed twice.
+                    self.header.weights = Weights::default();
+                }
                 self.enter(Stage::Owners);
             }
             Stage::Owners => {
