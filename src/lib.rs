@@ -107,6 +107,8 @@ mod contain;
 #[cfg(feature = "cookie")]
 pub mod cookie;
 mod data;
+#[cfg(all(unix, feature = "cli"))]
+pub mod directory;
 mod error;
 mod events;
 mod expiry;

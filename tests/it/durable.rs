@@ -9,17 +9,17 @@ use cloakroom::{
 };
 
 /// A directory of its own, removed afterwards.
-struct Directory(PathBuf);
+pub(crate) struct Directory(pub(crate) PathBuf);
 
 impl Directory {
-    fn new(name: &str) -> Directory {
+    pub(crate) fn new(name: &str) -> Directory {
         let path = std::env::temp_dir().join(format!("cloakroom-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         Directory(path)
     }
 
     /// The files whose names begin like this, in order.
-    fn files(&self, prefix: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, prefix: &str) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = std::fs::read_dir(&self.0)
             .unwrap()
             .map(|entry| entry.unwrap().path())
