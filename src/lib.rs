@@ -89,7 +89,8 @@
 //! end of the process, however it ends. What a power loss may take is a matter of [`Durability`];
 //! [`Store::flush`] resolves when everything so far is safe from that too. Each change is copied
 //! to a log in the order of its shard's lock; a snapshot takes the log's place when it gets long.
-//! Opening reads them back ([`RecoveryReport`]), and refuses what is damaged.
+//! Opening reads them back ([`RecoveryReport`]), and refuses what is damaged. [`Store::backup`]
+//! copies a store in use.
 //!
 //! # Features
 //! | feature | default | gives | costs |
@@ -97,6 +98,7 @@
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
+//! | `cli` | off | the program `cloakroom`, module `directory` (Unix) | clap, indicatif, time, `json` |
 
 mod activity;
 mod attributes;

@@ -4,16 +4,14 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::{Directory, Schema, StoredSession, nothing, open};
-use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::fork;
 use crate::journal::entry::Entry;
-use crate::journal::files::StoreFiles;
 use crate::journal::files::real::{Lock, RealFiles};
+use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
 use crate::journal::rewrite::{self, push_live};
-use crate::journal::still::Still;
-use crate::journal::{Calendar, Survey, Taking};
+use crate::journal::still::{Still, is_ours};
+use crate::journal::{Survey, Taking};
 use crate::sessions::Saved;
 use crate::sync::Arc;
 use crate::token::SessionId;
@@ -43,6 +41,15 @@ impl Claim {
     pub fn open(path: impl AsRef<Path>) -> Result<Claim> {
         let path = path.as_ref();
         let files = open(path)?;
+        let names = files.list().map_err(|error| Error::Files {
+            file: path.to_owned(),
+            doing: "list",
+            error,
+        })?;
+        if !names.iter().any(|name| is_ours(name)) {
+            // Before the lock, which would make a file in somebody else's directory.
+            return Err(nothing(path));
+        }
         let claim = Claim::of(path, files)?;
         match claim.directory.survey.kind {
             Some(_) => Ok(claim),
@@ -84,7 +91,7 @@ impl Claim {
     /// # Errors
     /// [`Error::Files`], [`Error::Full`], [`Error::NotDurable`]: then some of them may be ended.
     pub fn end(self, ids: impl IntoIterator<Item = SessionId>) -> Result<u64> {
-        let calendar = self.calendar()?;
+        let calendar = self.directory.calendar()?;
         let at_ms = calendar.now_ms();
         let ends = ids.into_iter().map(|id| Entry::End { id, reason: Reason::Revoked, at_ms });
         let files = &self.directory.files;
@@ -121,7 +128,7 @@ impl Claim {
             return Err(Error::Unreadable { file, problem }.into());
         }
         let fold = Fold::of(still, survey)?;
-        let calendar = self.calendar()?;
+        let calendar = self.directory.calendar()?;
         let writable = Survey::any(&**files)?;
         let number = schema.number;
         let summary = rewrite::snapshot(files, &writable, number, calendar, |taking| {
@@ -130,11 +137,6 @@ impl Claim {
             fill(&mut Import { taking, fold: &fold, now_ms: *now_ms, schema, taken, pushed })
         })?;
         Ok(Saved { sessions: summary.counts.live(), bytes: summary.bytes })
-    }
-
-    fn calendar(&self) -> Result<Calendar> {
-        let clock = Clock::system(fork::generation()).map_err(Error::Thread)?;
-        Ok(Calendar::new(&clock, self.directory.now_ms))
     }
 }
 

@@ -48,15 +48,18 @@ pub use contents::{Contents, OtherFile, SegmentFile, SnapshotFile};
 pub use schema::Schema;
 pub use session::StoredSession;
 
-use crate::clock::system_time;
+use crate::clock::{Clock, system_time};
 use crate::error::{Error, Result};
+use crate::fork;
+use crate::journal::backup::copy;
 use crate::journal::check::{Finding, check};
 use crate::journal::files::real::RealFiles;
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
 use crate::journal::snapshot::Found;
 use crate::journal::still::{Still, look};
-use crate::journal::{Kind, Survey};
+use crate::journal::{Calendar, Kind, Survey};
+use crate::sessions::Saved;
 use crate::sync::Arc;
 
 /// The files of a store as they are at one moment. Holds its files open, and the end of the log in
@@ -158,6 +161,24 @@ impl Directory {
             Found::Session(stored) if stored.is_live(self.now_ms) => f(stored.into()),
             _ => Ok(()),
         })
+    }
+
+    /// Copies all sessions into another directory, which is empty or is created, as
+    /// [`Store::backup`](crate::Store::backup) does; also while a store uses this one. Works with
+    /// any type of session.
+    ///
+    /// # Errors
+    /// As [`Store::backup`](crate::Store::backup).
+    pub fn backup(&self, target: impl AsRef<Path>) -> Result<Saved> {
+        let calendar = self.calendar()?;
+        let (target, schema) = (target.as_ref(), self.schema().number);
+        let summary = copy(&self.still, &self.survey, target, schema, calendar)?;
+        Ok(Saved { sessions: summary.counts.live(), bytes: summary.bytes })
+    }
+
+    fn calendar(&self) -> Result<Calendar> {
+        let clock = Clock::system(fork::generation()).map_err(Error::Thread)?;
+        Ok(Calendar::new(&clock, self.now_ms))
     }
 
     /// Compares every sum of every file, then sees whether the files belong together, and whether

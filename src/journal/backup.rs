@@ -1,12 +1,15 @@
-//! A copy of an open journal's files in another directory.
+//! A copy of a directory's files in another one, also while a journal is open on them.
 
 use std::io;
 use std::path::Path;
 
-use super::files::Files as _;
+use super::files::Files;
 use super::files::real::{LOCK_NAME, Lock, RealFiles};
+use super::fold::Fold;
+use super::rewrite::{self, push_live};
 use super::snapshot::Summary;
-use super::{Journal, rewrite};
+use super::still::look;
+use super::{Calendar, Journal, Survey};
 use crate::error::{Error, Result};
 use crate::fork;
 use crate::sync::Arc;
@@ -16,6 +19,7 @@ impl Journal<RealFiles> {
     /// into a directory that is empty, or not there.
     ///
     /// # Errors
+    /// [`Error::NotDurable`] if the files lack some of it, as after a sync that failed;
     /// [`Error::Files`], also when it is not empty; [`Error::Full`], [`Error::Forked`],
     /// [`Error::Damaged`]. Then nothing is left in it.
     pub(crate) fn backup(&self, directory: &Path) -> Result<Summary> {
@@ -24,16 +28,44 @@ impl Journal<RealFiles> {
         }
         self.shared.drain_touches();
         let maker = self.shared.log.maker();
-        let (target, lock) = empty(directory)?;
-        let calendar = maker.calendar.clone();
-        let copied = rewrite::copy(&maker.files, &target, maker.schema, calendar);
-        if copied.is_err() {
-            // What stays is in nobody's way: it is no store.
-            let _ = target.remove(LOCK_NAME);
+        let written = self.shared.log.last_change();
+        let (still, survey) = look(&maker.files)?;
+        if survey.end.last < written {
+            // What a sync that failed should have written, the system may have thrown away.
+            return Err(Error::NotDurable(format!(
+                "{written} changes were written, {} are left in the files: try again when a \
+                 snapshot has been taken",
+                survey.end.last
+            )));
         }
-        drop(lock);
-        copied
+        copy(&still, &survey, directory, maker.schema, maker.calendar.clone())
     }
+}
+
+/// Writes what was found in one directory into another, as one snapshot.
+///
+/// # Errors
+/// As [`Journal::backup`].
+pub(crate) fn copy<F: Files>(
+    files: &F,
+    survey: &Survey<F>,
+    directory: &Path,
+    schema: u64,
+    calendar: Calendar,
+) -> Result<Summary> {
+    let fold = Fold::of(files, survey)?;
+    let (target, lock) = empty(directory)?;
+    let now_ms = calendar.now_ms();
+    let nothing = Survey::any(&*target)?;
+    let copied = rewrite::snapshot(&target, &nothing, schema, calendar, |taking| {
+        push_live(taking, &fold, now_ms)
+    });
+    if copied.is_err() {
+        // What stays is in nobody's way: it is no store.
+        let _ = target.remove(LOCK_NAME);
+    }
+    drop(lock);
+    copied
 }
 
 /// Takes an empty directory for this copy alone, so that no store begins in it meanwhile.

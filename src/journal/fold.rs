@@ -114,11 +114,11 @@ impl<'a, F: Files> Fold<'a, F> {
         for found in self.survey.snapshot.iter().flat_map(|snapshot| snapshot.entries()) {
             let (_, found) = found.map_err(|damage| self.survey.damaged(self.files, damage))?;
             match (self.changes.get(&found.id()), found) {
+                (None, Found::Alias(alias)) => self.tell_alias(alias, &mut f)?,
                 (None, found) => f(found)?,
                 (Some(Change { state: State::Untold, seen_ms }), Found::Session(stored)) => {
                     f(Found::Session(seen(stored, *seen_ms)))?;
                 }
-                (Some(Change { state: State::Untold, .. }), alias) => f(alias)?,
                 (Some(_), _) => {}
             }
         }
@@ -130,13 +130,25 @@ impl<'a, F: Files> Fold<'a, F> {
                     self.tell_last(new, body, &mut f)?;
                     if let Some(Change { state: State::Alias(alias), .. }) = self.changes.get(&old)
                     {
-                        f(Found::Alias(*alias))?;
+                        self.tell_alias(*alias, &mut f)?;
                     }
                 }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Calls `f` unless the alias leads to a session that is gone, or an alias itself.
+    fn tell_alias<E: From<Error>>(
+        &self,
+        alias: Alias,
+        f: &mut impl FnMut(Found<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        match self.changes.get(&alias.successor) {
+            Some(Change { state: State::Gone | State::Alias(_), .. }) => Ok(()),
+            _ => f(Found::Alias(alias)),
+        }
     }
 
     /// Calls `f` if these very bytes are the last that the log says of the session.

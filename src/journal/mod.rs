@@ -7,7 +7,7 @@
 //! ```
 //! It knows sessions as bytes with an id ([`stored`]), and neither the table nor the store.
 
-mod backup;
+pub(crate) mod backup;
 mod calendar;
 mod chain;
 #[cfg(feature = "cli")]

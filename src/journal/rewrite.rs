@@ -9,7 +9,6 @@ use super::fold::Fold;
 use super::recover::{Kind, SnapshotName, Survey};
 use super::segment::{LAYOUT, SegmentName};
 use super::snapshot::{Found, Summary};
-use super::still;
 use super::{Calendar, Keeping, Shared, Taking};
 use crate::error::{Error, Result};
 use crate::keep::{Append, Durability};
@@ -91,25 +90,6 @@ pub(crate) fn append<'a, F: Files>(
     shared.commit()?;
     shared.log.mark();
     Ok(count)
-}
-
-/// Copies what is in one directory into another, which is empty, as one snapshot. The first may be
-/// in use: the copy is the state after the last entry that was appended when this was called, or
-/// after a later one.
-///
-/// # Errors
-/// [`Error::Damaged`], [`Error::Unreadable`], [`Error::Files`], [`Error::Full`].
-pub(crate) fn copy<F: Files>(
-    from: &Arc<F>,
-    to: &Arc<F>,
-    schema: u64,
-    calendar: Calendar,
-) -> Result<Summary> {
-    let (still, survey) = still::look(from)?;
-    let fold = Fold::of(&still, &survey)?;
-    let now_ms = calendar.now_ms();
-    let empty = Survey::any(&**to)?;
-    snapshot(to, &empty, schema, calendar, |taking| push_live(taking, &fold, now_ms))
 }
 
 /// Pushes what has not expired.

@@ -127,14 +127,7 @@ impl<F: Files> Still<F> {
     /// Names of files that a store makes, finished or not.
     #[cfg(feature = "cli")]
     pub(crate) fn ours(&self) -> impl Iterator<Item = &str> {
-        let is_ours = |name: &&str| {
-            let begun = name.strip_suffix(super::recover::UNFINISHED_SUFFIX);
-            let segment = begun.or(Some(name)).and_then(SegmentName::parse);
-            segment.is_some()
-                || SnapshotName::parse(name).is_some()
-                || SnapshotName::is_unfinished(name)
-        };
-        self.names.iter().map(String::as_str).filter(is_ours)
+        self.names.iter().map(String::as_str).filter(|name| is_ours(name))
     }
 
     /// The length of a file; 0 if it is gone.
@@ -143,6 +136,14 @@ impl<F: Files> Still<F> {
         let held = self.views.get(name).map(|view| view.deref().len() as u64);
         held.or_else(|| self.files.open(name).and_then(|file| file.len()).ok()).unwrap_or(0)
     }
+}
+
+/// Whether a store makes files of that name.
+#[cfg(feature = "cli")]
+pub(crate) fn is_ours(name: &str) -> bool {
+    let begun = name.strip_suffix(super::recover::UNFINISHED_SUFFIX);
+    let segment = begun.or(Some(name)).and_then(SegmentName::parse);
+    segment.is_some() || SnapshotName::parse(name).is_some() || SnapshotName::is_unfinished(name)
 }
 
 fn snapshots(names: &[String]) -> impl Iterator<Item = &String> {

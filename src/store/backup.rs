@@ -28,6 +28,7 @@ impl<S> Store<S> {
     /// # Errors
     /// [`Error::Files`] if the directory is not empty, if it is that of the store, or if the store
     /// is in memory; [`Error::Full`] without room; [`Error::Damaged`] if the store's own files are;
+    /// [`Error::NotDurable`] if they lack what was written, as after a sync that failed;
     /// [`Error::Forked`]. Then nothing is left there.
     ///
     /// # Examples

@@ -73,7 +73,8 @@ fn bytes_of(directory: &Directory) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 #[test]
 fn help_is_as_written_down() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden");
-    let commands = ["", "inspect", "verify", "dump", "end", "compact", "export", "import"];
+    let commands =
+        ["", "inspect", "verify", "dump", "end", "compact", "backup", "export", "import"];
     for name in commands {
         let args: Vec<&str> = [name, "--help"].into_iter().filter(|arg| !arg.is_empty()).collect();
         let text = ends_with(0, &args);
@@ -125,6 +126,13 @@ fn inspect_counts() {
     let text = ends_with(1, &["inspect", &format!("{path}-none")]);
     assert!(text.contains("cannot open") && text.contains("-none"), "{text}");
     assert!(!Path::new(&format!("{path}-none")).exists());
+    let foreign = Directory::new("cli-foreign");
+    std::fs::create_dir(&foreign.0).unwrap();
+    for args in [&["inspect"][..], &["verify"], &["dump"], &["compact"], &["end", "--all"]] {
+        let text = ends_with(1, &[args, &[foreign.0.to_str().unwrap()]].concat());
+        assert!(text.contains("no files of a store"), "{text}");
+    }
+    assert!(foreign.files("").is_empty());
 }
 
 #[test]
@@ -272,6 +280,19 @@ fn any_type_of_session_will_do() {
     let (_attributes, path, _) = filled("cli-cart-attributes");
     let text = import(1, &["import", &path], &exported);
     assert!(text.contains("schema"), "{text}");
+}
+
+#[test]
+fn a_backup_is_made_beside_the_server() {
+    let (directory, path, [_, alice, _]) = filled("cli-backup");
+    let copy = Directory::new("cli-backup-copy");
+    let to = copy.0.to_str().unwrap();
+    let store: Store = small().open(&directory.0).unwrap();
+    store.end(alice, Reason::LoggedOut).unwrap();
+    assert!(ends_with(0, &["backup", &path, to]).starts_with("2 sessions in "));
+    assert!(ends_with(1, &["backup", &path, to]).contains("not empty"));
+    let second: Store = small().open(&copy.0).unwrap();
+    assert_eq!((second.stats().live, store.stats().live), (2, 2));
 }
 
 fn import(code: i32, args: &[&str], input: &[u8]) -> String {

@@ -13,8 +13,8 @@ const ABOUT: &str = "Inspects, checks and changes the directory in which a serve
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 damage or a failed change, 2 wrong usage, 3 the \
                           directory is in use.\n\nRun it as the user of the server: it refuses \
-                          files of others. `inspect`, `verify`, `dump` and `export` change nothing \
-                          and lock nothing; they may run beside a server.";
+                          files of others. `inspect`, `verify`, `dump`, `backup` and `export` \
+                          change nothing and lock nothing; they may run beside a server.";
 
 #[derive(Parser)]
 #[command(name = "cloakroom", version, about = ABOUT, after_help = EXIT_CODES)]
@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Dump(Dump),
     End(End),
     Compact(Compact),
+    Backup(Backup),
     Export(Export),
     Import(Import),
 }
@@ -124,6 +125,19 @@ pub(crate) struct End {
 pub(crate) struct Compact {
     /// The directory given to `Builder::open`.
     pub(crate) dir: PathBuf,
+}
+
+/// Copies all sessions into another directory, from which a server can be started.
+///
+/// The copy is the state of one moment; what has expired is left out. The other directory must be
+/// empty, or is created. May run beside a server. Works with any type of session.
+#[derive(Parser)]
+#[command(after_help = "Examples:\n  cloakroom backup sessions /backup/sessions-$(date +%F)")]
+pub(crate) struct Backup {
+    /// The directory given to `Builder::open`.
+    pub(crate) dir: PathBuf,
+    /// The directory that is to hold the copy.
+    pub(crate) target: PathBuf,
 }
 
 /// Prints all sessions with whatever belongs to them, as JSON lines for `import`.

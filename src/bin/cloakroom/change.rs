@@ -1,4 +1,4 @@
-//! Ends sessions; compacts the files.
+//! Ends sessions; compacts the files, or copies them.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::io::Write;
 use cloakroom::SessionId;
 use cloakroom::directory::{Claim, Directory};
 
-use super::args::{Compact, End};
+use super::args::{Backup, Compact, End};
 use super::failure::Failure;
 use super::text;
 
@@ -38,6 +38,20 @@ fn chosen(args: &End, directory: &Directory) -> Result<Vec<SessionId>, Failure> 
         Ok::<(), Failure>(())
     })?;
     Ok(ids)
+}
+
+pub(crate) fn backup(args: &Backup, out: &mut impl Write) -> Result<(), Failure> {
+    let directory = Directory::read(&args.dir)?;
+    let saved = directory.backup(&args.target)?;
+    writeln!(
+        out,
+        "{} sessions in {} ({}), as of position {}",
+        saved.sessions,
+        args.target.display(),
+        text::bytes(saved.bytes),
+        directory.contents().position
+    )?;
+    Ok(())
 }
 
 pub(crate) fn compact(args: &Compact, out: &mut impl Write) -> Result<(), Failure> {

@@ -45,6 +45,7 @@ fn run(command: Command, out: &mut impl std::io::Write) -> Result<(), Failure> {
         Command::Dump(args) => dump::run(&args, out),
         Command::End(args) => change::end(&args, out),
         Command::Compact(args) => change::compact(&args, out),
+        Command::Backup(args) => change::backup(&args, out),
         Command::Export(args) => transfer::export(&args, out),
         Command::Import(args) => transfer::import(&args, out),
     }
