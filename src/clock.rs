@@ -235,8 +235,9 @@ impl Clock {
     }
 }
 
-/// The wall-clock time, for what other processes have to understand: the expiry of a cookie.
-#[cfg(feature = "cookie")]
+/// The wall-clock time, for what other processes have to understand: the expiry of a cookie, or of
+/// a session in a file.
+#[cfg(any(feature = "cookie", feature = "cli"))]
 #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
 pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()

@@ -188,17 +188,34 @@ pub(crate) fn encode<S: SessionData>(data: &S) -> Result<Encoded> {
 /// What is wrong with them.
 #[cfg(unix)]
 pub(crate) fn check<S: SessionData>(data: &[u8]) -> std::result::Result<(), String> {
+    let bytes = placed::<S>(data)?;
+    rkyv::api::low::access::<S::Archived, rancor::Error>(bytes.get(DATA_OFFSET..).unwrap_or(&[]))
+        .map(drop)
+        .map_err(|error| error.to_string())
+}
+
+/// The value whose archive these bytes from a file are.
+///
+/// # Errors
+/// What is wrong with them.
+#[cfg(all(unix, feature = "cli"))]
+pub(crate) fn parse<S: SessionData>(data: &[u8]) -> std::result::Result<S, String> {
+    let bytes = placed::<S>(data)?;
+    rkyv::api::low::access::<S::Archived, rancor::Error>(bytes.get(DATA_OFFSET..).unwrap_or(&[]))
+        .and_then(rkyv::api::low::deserialize::<S, rancor::Error>)
+        .map_err(|error| error.to_string())
+}
+
+/// Bytes from a file where they lie in a record, for the same alignment.
+#[cfg(unix)]
+fn placed<S: SessionData>(data: &[u8]) -> std::result::Result<AlignedVec<16>, String> {
     if const { is_all_root::<S>() } && data.len() != size_of::<S::Archived>() {
         return Err(format!("{} bytes instead of {}", data.len(), size_of::<S::Archived>()));
     }
-    // Where it lies in a record, and for the same alignment.
     let mut bytes = AlignedVec::<16>::with_capacity(DATA_OFFSET + data.len());
     bytes.extend_from_slice(&[0; DATA_OFFSET]);
     bytes.extend_from_slice(data);
-    let placed = bytes.get(DATA_OFFSET..).unwrap_or_default();
-    rkyv::api::low::access::<S::Archived, rancor::Error>(placed)
-        .map(drop)
-        .map_err(|error| error.to_string())
+    Ok(bytes)
 }
 
 /// The value that an archive holds.

@@ -211,6 +211,8 @@ pub enum Error {
         /// What it said.
         error: std::io::Error,
     },
+    /// A session with this id is there already; nothing was written.
+    IdTaken(uuid::Uuid),
     /// What was written so far could not be made durable. It is in memory, and stays in use; the
     /// store is making a complete snapshot on new files, after which it is durable again.
     NotDurable(String),
@@ -273,6 +275,9 @@ impl fmt::Display for Error {
             }
             Error::Files { file, doing, error } => {
                 write!(f, "cannot {doing} {}: {error}", file.display())
+            }
+            Error::IdTaken(id) => {
+                write!(f, "a session with the id {id} is there already; nothing was written")
             }
             Error::NotDurable(problem) => {
                 write!(f, "sessions are in memory, but not durable on disk yet: {problem}")

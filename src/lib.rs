@@ -91,6 +91,7 @@
 //! to a log in the order of its shard's lock; a snapshot takes the log's place when it gets long.
 //! Opening maps the snapshot, reads the log behind it, answers at once, while a thread brings the
 //! sessions into memory ([`Load`], [`RecoveryReport`]). What is damaged is refused.
+//! [`Store::backup`] copies a store in use.
 //!
 //! # Features
 //! | feature | default | gives | costs |
@@ -98,6 +99,7 @@
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
+//! | `cli` | off | the program `cloakroom`, module `directory` (Unix) | clap, indicatif, time, `json` |
 
 mod activity;
 #[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
@@ -110,6 +112,8 @@ mod contain;
 #[cfg(feature = "cookie")]
 pub mod cookie;
 mod data;
+#[cfg(all(unix, feature = "cli"))]
+pub mod directory;
 mod error;
 mod events;
 mod expiry;

@@ -26,7 +26,7 @@ use crate::error::Reason;
 use crate::token::SessionId;
 
 /// Bytes of a move before the stored session.
-const MOVE_BYTES: usize = 32;
+pub(super) const MOVE_BYTES: usize = 32;
 /// Bytes of one touch.
 pub(crate) const TOUCH_BYTES: usize = 24;
 

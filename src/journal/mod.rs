@@ -7,19 +7,26 @@
 //! ```
 //! It knows sessions as bytes with an id ([`stored`]), and neither the table nor the store.
 
+pub(crate) mod backup;
 mod calendar;
 mod chain;
+#[cfg(feature = "cli")]
+pub(crate) mod check;
+mod counted;
 pub(crate) mod entry;
 pub(crate) mod files;
 mod flush;
+pub(crate) mod fold;
 pub(crate) mod frame;
 mod log;
 mod maker;
 mod recover;
+pub(crate) mod rewrite;
 pub(crate) mod segment;
 #[allow(dead_code, unused_imports, reason = "the check of a whole file is for tests")]
 pub(crate) mod snapshot;
 mod snapshots;
+pub(crate) mod still;
 pub(crate) mod stored;
 
 #[cfg(test)]
@@ -38,6 +45,8 @@ use log::Refused;
 use log::{Log, Need};
 use maker::Maker;
 use maker::random;
+#[cfg(feature = "cli")]
+pub(crate) use recover::Kind;
 pub(crate) use recover::{Expected, Survey};
 pub(crate) use snapshots::Taking;
 

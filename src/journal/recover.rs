@@ -16,7 +16,7 @@ use super::files::{File, Files};
 use super::segment::{
     First, HeaderProblem, LAYOUT, Previous, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentName, first,
 };
-use super::snapshot::{Snapshot, SnapshotProblem};
+use super::snapshot::{HeaderFields, Snapshot, SnapshotProblem};
 use crate::error::{Error, Result};
 
 /// The bytes of a file of these files.
@@ -29,7 +29,7 @@ pub(crate) struct SnapshotName {
 
 const SNAPSHOT_PREFIX: &str = "snapshot-";
 const SNAPSHOT_SUFFIX: &str = ".snap";
-const UNFINISHED_SUFFIX: &str = ".tmp";
+pub(super) const UNFINISHED_SUFFIX: &str = ".tmp";
 
 impl SnapshotName {
     pub(crate) fn finished(&self) -> String {
@@ -86,8 +86,10 @@ pub(crate) struct Survey<F: Files> {
     pub(crate) torn_bytes: u64,
     /// The highest watermark.
     pub(crate) durable: u64,
+    /// The schema and layout of the data; None where there are no files.
+    pub(crate) kind: Option<Kind>,
     /// The segments that are the log.
-    used: Vec<Found<F>>,
+    pub(super) used: Vec<Found<F>>,
     /// Those of them that may not be durable, with how many of their bytes count.
     loose: Vec<(String, usize)>,
 }
@@ -98,15 +100,22 @@ pub(crate) struct Expected {
     pub(crate) schema: u64,
 }
 
+/// What wrote the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kind {
+    pub(crate) schema: u64,
+    pub(crate) layout: u64,
+}
+
 /// Where something was found that stops the reading.
-struct Place<'a, F: Files>(&'a F, &'a str);
+pub(super) struct Place<'a, F: Files>(pub(super) &'a F, pub(super) &'a str);
 
 impl<F: Files> Place<'_, F> {
     fn path(&self) -> PathBuf {
         self.0.path(self.1)
     }
 
-    fn damaged(&self, offset: u64, problem: impl std::fmt::Display) -> Error {
+    pub(super) fn damaged(&self, offset: u64, problem: impl std::fmt::Display) -> Error {
         Error::Damaged { file: self.path(), offset, problem: problem.to_string() }
     }
 
@@ -126,6 +135,18 @@ impl<F: Files> Survey<F> {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unreadable`], [`Error::Files`].
     pub(crate) fn of(files: &F, expected: Expected) -> Result<Survey<F>> {
+        Survey::fitting(files, Some(expected))
+    }
+
+    /// As [`Survey::of`], of whatever session type.
+    ///
+    /// # Errors
+    /// As [`Survey::of`]; that two files have different ones.
+    pub(crate) fn any(files: &F) -> Result<Survey<F>> {
+        Survey::fitting(files, None)
+    }
+
+    fn fitting(files: &F, expected: Option<Expected>) -> Result<Survey<F>> {
         let names = files.list().map_err(Place(files, "").io("list"))?;
         let mut survey = Survey {
             store: None,
@@ -137,6 +158,7 @@ impl<F: Files> Survey<F> {
             leftovers: Vec::new(),
             torn_bytes: 0,
             durable: 0,
+            kind: None,
             used: Vec::new(),
             loose: Vec::new(),
         };
@@ -152,7 +174,12 @@ impl<F: Files> Survey<F> {
         Ok(survey)
     }
 
-    fn find_snapshot(&mut self, files: &F, names: &[String], expected: Expected) -> Result<()> {
+    fn find_snapshot(
+        &mut self,
+        files: &F,
+        names: &[String],
+        expected: Option<Expected>,
+    ) -> Result<()> {
         let mut finished: Vec<u64> = names
             .iter()
             .filter_map(|name| SnapshotName::parse(name).map(|name| name.generation))
@@ -183,7 +210,8 @@ impl<F: Files> Survey<F> {
             let problem = format_args!("this is generation {:016x}", fields.generation);
             return Err(place.damaged(0, problem));
         }
-        check_kind(&place, fields.schema, fields.layout, expected)?;
+        let HeaderFields { schema, layout, .. } = fields;
+        check_kind(&place, *self.kind.insert(Kind { schema, layout }), expected)?;
         self.store = Some(fields.store);
         self.epoch = fields.replay_from.epoch;
         self.high_water_ms = fields.high_water_ms;
@@ -202,7 +230,7 @@ impl<F: Files> Survey<F> {
         &mut self,
         files: &F,
         names: &[SegmentName],
-        expected: Expected,
+        expected: Option<Expected>,
     ) -> Result<Vec<Found<F>>> {
         let begin = self.begin();
         let mut found = Vec::new();
@@ -228,7 +256,11 @@ impl<F: Files> Survey<F> {
             if header.name() != segment {
                 return Err(place.damaged(0, format_args!("this is {}", header.name())));
             }
-            check_kind(&place, header.schema, header.layout, expected)?;
+            let kind = Kind { schema: header.schema, layout: header.layout };
+            check_kind(&place, kind, expected)?;
+            if *self.kind.get_or_insert(kind) != kind {
+                return Err(place.unreadable("a segment with data of another type of session"));
+            }
             if *self.store.get_or_insert(header.store) != header.store {
                 return Err(place.unreadable("a segment of another store"));
             }
@@ -347,19 +379,9 @@ impl<F: Files> Survey<F> {
         mut apply: impl FnMut(Entry<'_>) -> Result<()>,
     ) -> Result<u64> {
         let mut count = 0;
-        for segment in &self.used {
-            for (offset, header, body) in segment.scan() {
-                if header.position > segment.cut.last {
-                    break;
-                }
-                let entry = Entry::decode(header.kind, body).map_err(|problem| {
-                    let name = segment.header.name().to_string();
-                    let offset = (SEGMENT_HEADER_BYTES + offset) as u64;
-                    Place(files, &name).damaged(offset, problem)
-                })?;
-                apply(entry)?;
-                count += 1;
-            }
+        for frame in self.frames() {
+            apply(frame.entry(files)?)?;
+            count += 1;
         }
         Ok(count)
     }
@@ -410,10 +432,10 @@ fn nonzero(bytes: &[u8]) -> u64 {
 /// Refuses what another program, or another version of this one, wrote.
 fn check_kind<F: Files>(
     place: &Place<'_, F>,
-    schema: u64,
-    layout: u64,
-    expected: Expected,
+    Kind { schema, layout }: Kind,
+    expected: Option<Expected>,
 ) -> Result<()> {
+    let Some(expected) = expected else { return Ok(()) };
     if layout != LAYOUT {
         return Err(place.unreadable(format_args!(
             "archived with layout {layout:#018x}, while this program uses {LAYOUT:#018x}: a crate \

@@ -105,6 +105,21 @@ impl<'a> Stored<'a> {
         out.extend_from_slice(self.data);
     }
 
+    /// When it expires, in Unix milliseconds; None if never.
+    pub(crate) fn expires_ms(&self) -> Option<u64> {
+        let after = |from_ms: u64, time_ns: u64| {
+            (time_ns != u64::MAX).then(|| from_ms.saturating_add(time_ns / 1_000_000))
+        };
+        let idle = after(self.seen_ms, self.idle_ns);
+        let lifetime = after(self.authenticated_ms, self.lifetime_ns);
+        idle.into_iter().chain(lifetime).min()
+    }
+
+    /// Whether it has not expired.
+    pub(crate) fn is_live(&self, now_ms: u64) -> bool {
+        self.expires_ms().is_none_or(|expires_ms| expires_ms > now_ms)
+    }
+
     /// The session that exactly these bytes are.
     pub(crate) fn decode(mut rest: &'a [u8]) -> Result<Stored<'a>, StoredProblem> {
         let rest = &mut rest;

@@ -225,7 +225,7 @@ fn quarantine(files: &StoreFiles) -> Result<PathBuf> {
 }
 
 /// The number that files of this session type bear.
-fn schema_of<S: SessionData>(number: u64) -> u64 {
+pub(crate) fn schema_of<S: SessionData>(number: u64) -> u64 {
     let name = std::any::type_name::<S>();
     let name = name.rsplit("::").next().unwrap_or(name);
     let text =

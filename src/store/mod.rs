@@ -1,6 +1,8 @@
 //! The store: what those who embed it see.
 
 #[cfg(unix)]
+mod backup;
+#[cfg(unix)]
 mod durable;
 mod identity;
 mod observe;
@@ -11,6 +13,8 @@ mod restoring;
 use std::fmt;
 use std::marker::PhantomData;
 
+#[cfg(all(unix, feature = "cli"))]
+pub(crate) use durable::schema_of;
 #[cfg(unix)]
 pub use durable::{Progress, RecoveryReport};
 pub use identity::Except;

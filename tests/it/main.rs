@@ -2,8 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod architecture;
+#[cfg(unix)]
+mod backup;
+#[cfg(all(unix, feature = "cli"))]
+mod cli;
 #[cfg(feature = "cookie")]
 mod cookie;
+#[cfg(all(unix, feature = "cli"))]
+mod directory;
 #[cfg(unix)]
 mod disk;
 #[cfg(unix)]

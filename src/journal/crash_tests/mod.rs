@@ -10,6 +10,7 @@
 mod damage;
 mod faults;
 mod model;
+mod offline;
 mod power;
 mod store;
 mod threads;

@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use memmap2::{Mmap, MmapMut, MmapOptions};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -26,6 +27,10 @@ pub(crate) const LOCK_NAME: &str = "lock";
 
 /// How often locking starts again because somebody removed the lock file meanwhile.
 const LOCK_ATTEMPTS: u32 = 16;
+/// Who only asks whether the directory is locked has the lock for a moment. So somebody who finds
+/// it taken asks again so often, after such pauses.
+const LOCK_SECOND_TRIES: u32 = 4;
+const LOCK_PAUSE: Duration = Duration::from_millis(2);
 
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
@@ -55,6 +60,14 @@ impl RealFiles {
             }
             Err(error) => return Err(error.into()),
         }
+        RealFiles::open_existing(path)
+    }
+
+    /// Opens a directory that is there. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`RealFiles::open_dir`].
+    pub(crate) fn open_existing(path: &Path) -> io::Result<RealFiles> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = match retry_on_intr(|| rustix::fs::openat(CWD, path, flags, Mode::empty())) {
             Ok(dir) => fs::File::from(dir),
@@ -71,10 +84,16 @@ impl RealFiles {
     /// process. The operating system gives it back when the process ends, however it ends.
     pub(crate) fn lock(&self) -> io::Result<Option<Lock>> {
         let flags = OFlags::RDWR | OFlags::CREATE;
+        let mut tries = 0;
         for _ in 0..LOCK_ATTEMPTS {
             let file = self.open_with(LOCK_NAME, flags)?;
             match file.try_lock() {
                 Ok(()) => {}
+                Err(fs::TryLockError::WouldBlock) if tries < LOCK_SECOND_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(LOCK_PAUSE);
+                    continue;
+                }
                 Err(fs::TryLockError::WouldBlock) => return Ok(None),
                 Err(fs::TryLockError::Error(error)) => return Err(error),
             }
@@ -86,6 +105,21 @@ impl RealFiles {
         }
         let path = self.path(LOCK_NAME);
         Err(refused(io::ErrorKind::Other, &path, "somebody keeps removing it"))
+    }
+
+    /// Whether a store has the directory now. Makes no lock file, and keeps no lock.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_locked(&self) -> io::Result<bool> {
+        let file = match self.open_with(LOCK_NAME, OFlags::RDONLY) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            file => file?,
+        };
+        match file.try_lock_shared() {
+            // Closing the file would give it back as well.
+            Ok(()) => file.unlock().map(|()| false),
+            Err(fs::TryLockError::WouldBlock) => Ok(true),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
     }
 
     /// Whether a name leads to this very file.
