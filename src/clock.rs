@@ -235,8 +235,8 @@ impl Clock {
     }
 }
 
-/// The wall-clock time, for what other processes have to understand: the expiry of a cookie.
-#[cfg(feature = "cookie")]
+/// The wall-clock time, for what others have to understand: the expiry of a cookie, of a record.
+#[cfg(any(feature = "cookie", feature = "tower-sessions-015"))]
 #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
 pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()

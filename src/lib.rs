@@ -97,8 +97,12 @@
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
+//! | `tower-sessions-015` | off | module `tower_sessions`: a store for it | tower-sessions-core |
+//! | `actix-session-011` | off | module `actix_session`: a store for it | actix-session |
 
 mod activity;
+#[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
+mod adapter;
 mod attributes;
 mod bucket;
 mod budget;
@@ -136,6 +140,10 @@ mod version;
 mod watch;
 mod wheel;
 
+#[cfg(feature = "actix-session-011")]
+pub use adapter::actix_session;
+#[cfg(feature = "tower-sessions-015")]
+pub use adapter::tower_sessions;
 #[cfg(feature = "json")]
 pub use attributes::JsonError;
 pub use attributes::{ArchivedAttributes, ArchivedValue, Attributes, Changes, ConflictKey, Value};

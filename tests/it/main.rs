@@ -1,6 +1,8 @@
 //! The behaviour tests of the crate, one module per promise, linked as one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "actix-session-011")]
+mod actix_session;
 mod architecture;
 #[cfg(feature = "cookie")]
 mod cookie;
@@ -19,4 +21,6 @@ mod rotation;
 mod seeds;
 mod stress;
 mod support;
+#[cfg(feature = "tower-sessions-015")]
+mod tower_sessions;
 mod watch;
