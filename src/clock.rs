@@ -235,9 +235,8 @@ impl Clock {
     }
 }
 
-/// The wall-clock time, for what other processes have to understand: the expiry of a cookie, or of
-/// a session in a file.
-#[cfg(any(feature = "cookie", feature = "cli"))]
+/// The wall-clock time, for what others have to understand: the expiry of a cookie, or of a record.
+#[cfg(any(feature = "cookie", feature = "cli", feature = "tower-sessions-015"))]
 #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
 pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()

@@ -100,9 +100,16 @@
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
 //! | `cli` | off | the program `cloakroom`, module `directory` (Unix) | clap, indicatif, time, `json` |
+//! | `tower-sessions-015` | off | module `tower_sessions`: a store for it | tower-sessions-core |
+//! | `actix-session-011` | off | module `actix_session`: a store for it | actix-session |
 
 mod activity;
-#[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
+#[cfg(any(
+    feature = "actix-session-011",
+    feature = "actix-web-4",
+    feature = "axum-08",
+    feature = "tower-sessions-015"
+))]
 mod adapter;
 mod attributes;
 mod bucket;
@@ -147,8 +154,12 @@ mod wheel;
 
 #[cfg(feature = "actix-web-4")]
 pub use adapter::actix;
+#[cfg(feature = "actix-session-011")]
+pub use adapter::actix_session;
 #[cfg(feature = "axum-08")]
 pub use adapter::axum;
+#[cfg(feature = "tower-sessions-015")]
+pub use adapter::tower_sessions;
 #[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
 pub use adapter::web;
 #[cfg(feature = "json")]

@@ -15,6 +15,23 @@ use crate::sync::random as getrandom;
 
 const SECRET_BYTES: usize = 32;
 
+/// What a client shows to open a session, whose id is the digest of it.
+pub(crate) trait Secret: Sized {
+    /// Another one, straight from the operating system: no generator in user space, whose state a
+    /// fork or a machine snapshot could duplicate.
+    fn generate() -> Result<Self>;
+
+    fn id(&self) -> SessionId;
+
+    /// Tests may choose it.
+    #[cfg(test)]
+    fn from_secret(secret: [u8; SECRET_BYTES]) -> Self;
+}
+
+fn fill_randomly(secret: &mut [u8]) -> Result<()> {
+    getrandom::fill(secret).map_err(|error| Error::Random(error.to_string()))
+}
+
 /// The secret given to the client: 256 random bits from the operating system.
 ///
 /// As text it is base64url without padding, [`Token::TEXT_LEN`] characters. Whoever shows it gets
@@ -46,14 +63,6 @@ impl Token {
     /// The length of a token's text.
     pub const TEXT_LEN: usize = 43;
 
-    /// 32 bytes straight from the operating system: no generator in user space, whose state a
-    /// fork or a machine snapshot could duplicate.
-    pub(crate) fn generate() -> Result<Token> {
-        let mut secret = [0; SECRET_BYTES];
-        getrandom::fill(&mut secret).map_err(|error| Error::Random(error.to_string()))?;
-        Ok(Token { secret })
-    }
-
     #[cfg(any(test, feature = "cookie"))]
     pub(crate) fn from_secret(secret: [u8; SECRET_BYTES]) -> Token {
         Token { secret }
@@ -67,10 +76,7 @@ impl Token {
 
     /// The id of the token's session. Costs one SHA-256 of 32 bytes.
     pub fn id(&self) -> SessionId {
-        let digest = Sha256::digest(self.secret);
-        let mut first = [0; 16];
-        first.copy_from_slice(&digest[..16]);
-        SessionId(u128::from_be_bytes(first))
+        SessionId::of(&self.secret)
     }
 
     /// The secret as text, to be sent to the client and to nobody else.
@@ -91,6 +97,49 @@ impl Token {
             Ok(SECRET_BYTES) => Ok(token),
             _ => Err(Malformed::Token),
         }
+    }
+}
+
+impl Secret for Token {
+    fn generate() -> Result<Token> {
+        let mut token = Token { secret: [0; SECRET_BYTES] };
+        fill_randomly(&mut token.secret)?;
+        Ok(token)
+    }
+
+    fn id(&self) -> SessionId {
+        self.id()
+    }
+
+    #[cfg(test)]
+    fn from_secret(secret: [u8; SECRET_BYTES]) -> Token {
+        Token { secret }
+    }
+}
+
+/// A secret of 128 bits, for a framework whose ids have no room for more.
+///
+/// No [`Token`] has its digest: that would be a collision of SHA-256.
+#[cfg(feature = "tower-sessions-015")]
+pub(crate) struct ShortToken(pub(crate) [u8; 16]);
+
+#[cfg(feature = "tower-sessions-015")]
+impl Secret for ShortToken {
+    fn generate() -> Result<ShortToken> {
+        let mut token = ShortToken([0; 16]);
+        fill_randomly(&mut token.0)?;
+        Ok(token)
+    }
+
+    fn id(&self) -> SessionId {
+        SessionId::of(&self.0)
+    }
+
+    #[cfg(test)]
+    fn from_secret(secret: [u8; SECRET_BYTES]) -> ShortToken {
+        let mut token = ShortToken([0; 16]);
+        token.0.copy_from_slice(&secret[..16]);
+        token
     }
 }
 
@@ -133,6 +182,14 @@ impl Drop for Token {
 pub struct SessionId(pub(crate) u128);
 
 impl SessionId {
+    /// The id of the session that this secret opens.
+    fn of(secret: &[u8]) -> SessionId {
+        let digest = Sha256::digest(secret);
+        let mut first = [0; 16];
+        first.copy_from_slice(&digest[..16]);
+        SessionId(u128::from_be_bytes(first))
+    }
+
     /// The high half: its lowest bits choose the shard, its fourth byte is the tag.
     #[inline(always)]
     pub(crate) fn hi(self) -> u64 {
@@ -269,6 +326,16 @@ mod tests {
         assert_eq!(id.hi(), 0x6668_7aad_f862_bd77);
         assert_eq!(id.lo(), 0x6c8f_c18b_8e9f_8e20);
         assert_eq!(SessionId::from_halves(id.hi(), id.lo()), id);
+    }
+
+    #[cfg(feature = "tower-sessions-015")]
+    #[test]
+    fn a_short_token_is_no_part_of_a_token() {
+        // SHA-256 of 16 zero bytes is 374708ff f7719dd5 979ec875 d56cd228 ...
+        let short = ShortToken([0; 16]).id();
+        assert_eq!(short.to_string(), "374708ff-f771-9dd5-979e-c875d56cd228");
+        assert_ne!(short, Token::from_secret([0; 32]).id());
+        assert_ne!(ShortToken::generate().unwrap().0, ShortToken::generate().unwrap().0);
     }
 
     #[test]

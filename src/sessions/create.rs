@@ -11,7 +11,7 @@ use crate::record::{Change, Draft, Kind, NODE_NONE, Record, TEXT_BYTES_MAX, Trai
 use crate::shard::cost;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::timeouts::{Timeouts, TimeoutsIndex};
-use crate::token::{SessionId, Token};
+use crate::token::{Secret, SessionId, Token};
 
 /// Sessions among which one to evict is chosen.
 const EVICTION_SAMPLE: usize = 32;
@@ -48,6 +48,15 @@ pub(crate) struct NewSession<'a> {
 
 impl Sessions {
     pub(crate) fn create(&self, data: &[u8], options: &CreateOptions) -> Result<Token> {
+        self.create_under(data, options)
+    }
+
+    /// Creates a session that another secret than a token opens, if `T` is one.
+    pub(crate) fn create_under<T: Secret>(
+        &self,
+        data: &[u8],
+        options: &CreateOptions,
+    ) -> Result<T> {
         self.begin_write()?;
         let owner = self.checked_owner(options.owner.as_deref())?;
         let label = self.checked_label(options.label.as_deref())?;
@@ -153,13 +162,13 @@ impl Sessions {
 
     /// Inserts a session under a new token, and makes room where the store is full. No lock may be
     /// held.
-    fn insert_or_evict(
+    fn insert_or_evict<T: Secret>(
         &self,
         pinned: Pinned<'_>,
         owner: &str,
         draft: &Draft<'_>,
         after: &mut After,
-    ) -> Result<Token> {
+    ) -> Result<T> {
         let mut expired = false;
         loop {
             let limit = match self.insert_owned(pinned, owner, draft, after) {
@@ -179,20 +188,20 @@ impl Sessions {
 
     /// Inserts a session within its owner's limit and the store's; where the one ends the owner's
     /// oldest session, that one's room is the new one's.
-    fn insert_owned(
+    fn insert_owned<T: Secret>(
         &self,
         pinned: Pinned<'_>,
         owner: &str,
         draft: &Draft<'_>,
         after: &mut After,
-    ) -> Result<Token> {
+    ) -> Result<T> {
         if owner.is_empty() {
             return self.insert_new(pinned, draft, after);
         }
         let guard = self.owners.lock(owner);
         loop {
             let surplus = self.surplus(pinned, &guard, owner)?;
-            let token = match surplus.split_first() {
+            let token: T = match surplus.split_first() {
                 None => self.insert_new(pinned, draft, after)?,
                 Some((&oldest, others)) => {
                     let inserted = self.insert_instead(pinned, oldest, draft, after)?;
@@ -208,12 +217,12 @@ impl Sessions {
     }
 
     /// Inserts a session under a new token, if there is room for it.
-    fn insert_new(
+    fn insert_new<T: Secret>(
         &self,
         pinned: Pinned<'_>,
         draft: &Draft<'_>,
         after: &mut After,
-    ) -> Result<Token> {
+    ) -> Result<T> {
         let (class, cost) = (draft.class(), cost(draft.len()));
         self.common.budget.reserve(class, cost).map_err(Error::Full)?;
         let inserted = self.insert_reserved(pinned, draft, after);
@@ -223,14 +232,14 @@ impl Sessions {
         inserted
     }
 
-    fn insert_reserved(
+    fn insert_reserved<T: Secret>(
         &self,
         pinned: Pinned<'_>,
         draft: &Draft<'_>,
         after: &mut After,
-    ) -> Result<Token> {
+    ) -> Result<T> {
         loop {
-            let token = self.new_token()?;
+            let token: T = self.new_secret()?;
             let id = token.id();
             if self.is_unloaded(id)? {
                 continue;
@@ -259,14 +268,14 @@ impl Sessions {
     /// Inserts a session under a new token in the place of another one, which ends, in one step:
     /// either both happen or none. None if the other one has expired meanwhile, or the token's id
     /// is taken.
-    fn insert_instead(
+    fn insert_instead<T: Secret>(
         &self,
         pinned: Pinned<'_>,
         oldest: SessionId,
         draft: &Draft<'_>,
         after: &mut After,
-    ) -> Result<Option<Token>> {
-        let token = self.new_token()?;
+    ) -> Result<Option<T>> {
+        let token: T = self.new_secret()?;
         let id = token.id();
         if self.is_unloaded(id)? {
             return Ok(None);
@@ -298,15 +307,15 @@ impl Sessions {
     }
 
     #[cfg(not(test))]
-    pub(super) fn new_token(&self) -> Result<Token> {
-        Token::generate()
+    pub(super) fn new_secret<T: Secret>(&self) -> Result<T> {
+        T::generate()
     }
 
     /// Tests may choose the secrets, to force collisions.
     #[cfg(test)]
-    pub(super) fn new_token(&self) -> Result<Token> {
+    pub(super) fn new_secret<T: Secret>(&self) -> Result<T> {
         let chosen = self.secrets.lock().unwrap().pop();
-        chosen.map_or_else(Token::generate, |secret| Ok(Token::from_secret(secret)))
+        chosen.map_or_else(T::generate, |secret| Ok(T::from_secret(secret)))
     }
 
     /// Ends a session to make room, if the store may. No lock may be held.

@@ -201,7 +201,7 @@ impl Sessions {
                 // Only the newest token may be renewed: an alias never makes a third one.
                 return Err(Error::Missing(Missing::Ended(Reason::Rotated)));
             }
-            let token = self.new_token()?;
+            let token: Token = self.new_secret()?;
             let moved =
                 self.move_session(pinned, target, token.id(), owner, &remake, renew, after)?;
             let Some(next_owner) = moved else { return Ok(None) };

@@ -30,6 +30,8 @@ use crate::session::{Session, view};
 use crate::sessions::Sessions;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock};
+#[cfg(feature = "tower-sessions-015")]
+use crate::token::Secret;
 use crate::token::{SessionId, Token};
 use crate::version::Version;
 
@@ -154,6 +156,14 @@ impl<S: SessionData> Store<S> {
     pub fn create_with(&self, data: S, options: CreateOptions) -> Result<Token> {
         let encoded = data::encode(&data)?;
         self.sessions.create(encoded.data(), &options)
+    }
+
+    /// Creates a session that a framework's own kind of secret opens. It is drawn here: an id is
+    /// never taken from outside.
+    #[cfg(feature = "tower-sessions-015")]
+    pub(crate) fn create_under<T: Secret>(&self, data: &S, options: &CreateOptions) -> Result<T> {
+        let encoded = data::encode(data)?;
+        self.sessions.create_under(encoded.data(), options)
     }
 
     /// Shows a session's data to a closure, in its archived form and without copying it. Counts as

@@ -1,6 +1,8 @@
 //! The behaviour tests of the crate, one module per promise, linked as one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[cfg(feature = "actix-session-011")]
+mod actix_session;
 mod architecture;
 #[cfg(unix)]
 mod backup;
@@ -33,6 +35,8 @@ mod seeds;
 mod sockets;
 mod stress;
 mod support;
+#[cfg(feature = "tower-sessions-015")]
+mod tower_sessions;
 mod watch;
 #[cfg(feature = "actix-web-4")]
 mod web_actix;

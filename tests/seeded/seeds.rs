@@ -179,7 +179,7 @@ pub(crate) const SEEDS: &[Seed] = &[
         name: "id_is_the_token",
         file: "token.rs",
         shipped: "first.copy_from_slice(&digest[..16]);",
-        seeded: "first.copy_from_slice(&self.secret[..digest.len() / 2]);",
+        seeded: "first.copy_from_slice(&secret[..digest.len() / 2]);",
         test: Test::It("seeds::an_id_does_not_tell_its_token"),
     },
     Seed {

@@ -1,0 +1,167 @@
+//! Sessions as a middleware handles them, in a store.
+
+use std::time::Duration;
+
+use super::loaded::{LOADED, Loaded};
+use super::merge::{Own, Refused, Rules, Save};
+use crate::attributes::{Attributes, Value};
+use crate::data;
+use crate::error::{Error, Missing, Reason, Result};
+use crate::options::CreateOptions;
+use crate::store::Store;
+use crate::token::SessionId;
+
+/// The key under which a session's expiry is kept, beside its data.
+const EXPIRY: &str = "cloakroom.expiry";
+
+/// When a session expires, as its middleware says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Expiry {
+    /// So long after it was saved last.
+    pub(super) idle: Duration,
+    /// The moment that the middleware named: seconds since 1970, with the nanoseconds.
+    pub(super) date: Option<(i64, u32)>,
+}
+
+impl Expiry {
+    fn to_value(self) -> Value {
+        let idle = u64::try_from(self.idle.as_nanos()).unwrap_or(u64::MAX);
+        let date = self.date.map(|(secs, nanos)| [secs.into(), nanos.into()]);
+        Value::List([idle.into()].into_iter().chain(date.into_iter().flatten()).collect())
+    }
+
+    /// None for what [`Expiry::to_value`] cannot have made.
+    fn from_value(value: &Value) -> Option<Expiry> {
+        let list = value.as_list()?;
+        let idle = match list.first()?.as_u64()? {
+            u64::MAX => Duration::MAX,
+            nanos => Duration::from_nanos(nanos),
+        };
+        let date = match list.get(1..) {
+            Some([secs, nanos]) => Some((secs.as_i64()?, u32::try_from(nanos.as_u64()?).ok()?)),
+            _ => None,
+        };
+        Some(Expiry { idle, date })
+    }
+}
+
+/// A session as it is handed out.
+pub(super) struct Handed {
+    pub(super) data: Attributes,
+    /// None if the application wrote the session by the store itself.
+    #[cfg_attr(not(feature = "tower-sessions-015"), allow(dead_code, reason = "its date"))]
+    pub(super) expiry: Option<Expiry>,
+    pub(super) loaded: Loaded,
+}
+
+/// The sessions of a store, for a middleware that loads and saves them.
+#[derive(Clone, Debug)]
+pub(super) struct Keeper {
+    pub(super) store: Store,
+    pub(super) rules: Rules,
+}
+
+impl Keeper {
+    pub(super) fn new(store: Store) -> Keeper {
+        Keeper { store, rules: Rules::default() }
+    }
+
+    /// What a new session is created with.
+    pub(super) fn creation(&self, data: &mut Attributes, expiry: Expiry) -> CreateOptions {
+        strip(data);
+        data.set(EXPIRY, expiry.to_value());
+        CreateOptions::new().idle_timeout(expiry.idle).lifetime(self.rules.lifetime)
+    }
+
+    /// A copy of a session's data. Does not count as activity: to these middlewares only a save
+    /// is.
+    pub(super) fn load(&self, id: SessionId) -> Result<Option<Handed>> {
+        let mut data = match self.store.peek(id, data::decode::<Attributes>) {
+            Ok(data) => data?,
+            Err(Missing::Unknown | Missing::Ended(_)) => return Ok(None),
+        };
+        let expiry = data.remove(EXPIRY).as_ref().and_then(Expiry::from_value);
+        data.remove(LOADED);
+        let loaded = Loaded::of(id, &data, &self.rules);
+        Ok(Some(Handed { data, expiry, loaded }))
+    }
+
+    /// Writes what a request changed. Returns what it left of those keys.
+    pub(super) fn save(
+        &self,
+        id: SessionId,
+        loaded: Option<&Loaded>,
+        own: &Own,
+        mut new: Attributes,
+        expiry: Expiry,
+    ) -> Result<Own, Refused> {
+        strip(&mut new);
+        let save = Save { rules: &self.rules, loaded, own, new: &new };
+        let before = self.store.try_update(id, |data| {
+            let before = data.remove(EXPIRY);
+            save.apply(data)?;
+            data.set(EXPIRY, expiry.to_value());
+            Ok::<_, Refused>(before)
+        })?;
+        let idle = before.as_ref().and_then(Expiry::from_value).map(|before| before.idle);
+        if idle != Some(expiry.idle) {
+            self.store.set_timeouts(id, expiry.idle, self.rules.lifetime)?;
+        }
+        Ok(save.left())
+    }
+
+    /// The keys of a request that are not as it loaded them.
+    #[cfg(feature = "actix-session-011")]
+    pub(super) fn changed(&self, loaded: &Loaded, mut new: Attributes) -> Attributes {
+        strip(&mut new);
+        new.retain(|key, value| !loaded.has(key, value));
+        new
+    }
+
+    /// Lets a session live on for so long from now on.
+    #[cfg(feature = "actix-session-011")]
+    pub(super) fn extend(&self, id: SessionId, idle: Duration) -> Result<()> {
+        let same = |data: &Attributes| {
+            data.get(EXPIRY).and_then(Expiry::from_value).is_some_and(|known| known.idle == idle)
+        };
+        if self.store.peek(id, data::decode::<Attributes>)?.is_ok_and(|data| same(&data)) {
+            return Ok(self.store.touch(id)?);
+        }
+        self.store.update(id, |data| {
+            data.set(EXPIRY, Expiry { idle, date: None }.to_value());
+        })?;
+        self.store.set_timeouts(id, idle, self.rules.lifetime)
+    }
+
+    /// Ends a session. That it has ended already is no error.
+    pub(super) fn end(&self, id: SessionId) -> Result<()> {
+        match self.store.end(id, Reason::LoggedOut) {
+            Err(Error::Missing(_)) => Ok(()),
+            done => done,
+        }
+    }
+}
+
+/// Takes out what is not the application's.
+fn strip(data: &mut Attributes) {
+    data.remove(LOADED);
+    data.remove(EXPIRY);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_read_as_it_was_written() {
+        for idle in [Duration::ZERO, Duration::from_nanos(1), Duration::MAX] {
+            for date in [None, Some((0, 0)), Some((i64::MIN, 999_999_999)), Some((i64::MAX, 1))] {
+                let expiry = Expiry { idle, date };
+                assert_eq!(Expiry::from_value(&expiry.to_value()), Some(expiry));
+            }
+        }
+        for odd in [Value::Null, Value::List(vec![]), Value::List(vec!["a".into()])] {
+            assert_eq!(Expiry::from_value(&odd), None);
+        }
+    }
+}
