@@ -99,6 +99,8 @@
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
 
 mod activity;
+#[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
+mod adapter;
 mod attributes;
 mod bucket;
 mod budget;
@@ -136,6 +138,12 @@ mod version;
 mod watch;
 mod wheel;
 
+#[cfg(feature = "actix-web-4")]
+pub use adapter::actix;
+#[cfg(feature = "axum-08")]
+pub use adapter::axum;
+#[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
+pub use adapter::web;
 #[cfg(feature = "json")]
 pub use attributes::JsonError;
 pub use attributes::{ArchivedAttributes, ArchivedValue, Attributes, Changes, ConflictKey, Value};

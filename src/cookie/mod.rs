@@ -207,6 +207,34 @@ impl Cookie {
         self.open_token([header]).map(|opened| opened.value)
     }
 
+    /// What each cookie of this name holds: a token, or None if it does not open or is none. Of
+    /// cookies with this name, 8 are looked at.
+    ///
+    /// For whoever asks the store which of several leads to a session, or has to know that there
+    /// was a cookie and no token.
+    ///
+    /// # Examples
+    /// ```
+    /// # use cloakroom::{Attributes, Store, cookie::Cookie};
+    /// # let store: Store = Store::builder().in_memory()?;
+    /// # let token = store.create(Attributes::new())?.expose();
+    /// let cookie = Cookie::builder().build()?;
+    /// let header = format!("__Host-id=planted; theme=dark; __Host-id={token}");
+    /// let found: Vec<bool> = cookie.tokens([header.as_bytes()]).map(|t| t.is_some()).collect();
+    /// assert_eq!(found, [false, true]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn tokens<'h>(
+        &self,
+        headers: impl IntoIterator<Item = &'h [u8]>,
+    ) -> impl Iterator<Item = Option<Opened<Token>>> {
+        let texts = headers.into_iter().flat_map(|header| values(header, &self.name));
+        texts.take(Cookie::CANDIDATES_MAX).map(|text| {
+            let opened = self.encoding.open(&self.name, text).ok()?;
+            opened.and_then(token_of)
+        })
+    }
+
     /// What `take` makes of the first candidate that opens and that it takes.
     fn first<H: AsRef<[u8]>, T>(
         &self,

@@ -190,7 +190,16 @@ impl CookieOptions {
         }
         self.check_texts()?;
         self.check_together()?;
+        let cookie = self.assembled();
+        if cookie.removal.len() > COOKIE_BYTES_MAX {
+            let problem = format!("with its attributes more than {COOKIE_BYTES_MAX} bytes");
+            return Err(CookieError::option("name", problem));
+        }
+        Ok(cookie)
+    }
 
+    /// The cookie of options that are checked.
+    fn assembled(self) -> Cookie {
         let mut kept = format!("; Path={}", self.path);
         let mut add = |on: bool, text: &str| kept.push_str(if on { text } else { "" });
         if let Some(domain) = &self.domain {
@@ -205,14 +214,10 @@ impl CookieOptions {
         // Both, for the clients that know only one of them.
         let gone = "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
         let removal = format!("{name}={kept}{gone}");
-        if removal.len() > COOKIE_BYTES_MAX {
-            let problem = format!("with its attributes more than {COOKIE_BYTES_MAX} bytes");
-            return Err(CookieError::option("name", problem));
-        }
         if let Some(max_age) = self.max_age {
             kept.push_str(&format!("; Max-Age={}", max_age.as_secs()));
         }
-        Ok(Cookie { name, attributes: kept, removal, encoding: self.encoding })
+        Cookie { name, attributes: kept, removal, encoding: self.encoding }
     }
 
     /// Each option by itself.
@@ -277,6 +282,13 @@ impl CookieOptions {
             return Err(CookieError::option("partitioned", problem));
         }
         Ok(())
+    }
+}
+
+/// What [`CookieOptions::build`] makes of the defaults.
+impl Default for Cookie {
+    fn default() -> Cookie {
+        CookieOptions::default().assembled()
     }
 }
 

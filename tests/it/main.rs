@@ -20,3 +20,5 @@ mod seeds;
 mod stress;
 mod support;
 mod watch;
+#[cfg(feature = "axum-08")]
+mod web_axum;

@@ -1,0 +1,448 @@
+//! One request with its response: the session that it is bound to, and what the response says of
+//! it.
+//!
+//! The store is asked, and written, when the handler asks; nothing is kept here but which session
+//! it is about. No lock is held while the store is called, but for the turn of those that change
+//! the token.
+
+use std::sync::{Arc, Mutex};
+
+use super::error::{Error, Result};
+use super::head::Head;
+use super::presented::{Presented, Transport};
+use super::sessions::Sessions;
+use super::turn::{Turn, lock};
+use crate::{Missing, Reason, SessionData, SessionId, Token};
+
+pub(crate) struct Exchange<S> {
+    pub(super) sessions: Sessions<S>,
+    presented: Presented,
+    state: Mutex<State>,
+    turn: Turn,
+}
+
+struct State {
+    bound: Bound,
+    outgoing: Outgoing,
+    /// The response depends on the session.
+    is_asked: bool,
+    is_touched: bool,
+    /// The head of the response is made, or never will be.
+    is_over: bool,
+}
+
+/// Which session the request is about.
+enum Bound {
+    /// A token was presented; the store was not asked about it yet.
+    Unasked(SessionId),
+    /// A live session, as far as is known; with its token, if this request made it.
+    Live(SessionId, Option<Made>),
+    /// None was presented, or one that was gone when it was asked for, or this request ended it:
+    /// a write begins one.
+    Nobody(Option<Missing>),
+    /// It ended while the request used it: writes are refused.
+    Lost(Missing),
+}
+
+struct Made {
+    token: Token,
+    /// The session has another token, too, for a while.
+    is_renewed: bool,
+}
+
+/// What the response carries.
+enum Outgoing {
+    Nothing,
+    /// A `Set-Cookie` line with a token.
+    Cookie(String),
+    /// The line that removes the cookie.
+    Removal,
+    /// A new token of a bearer, for the handler to take.
+    Untaken,
+    /// The handler has taken the token, and gives it out.
+    Taken,
+}
+
+/// Whether asking for a session is a sign that its user is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Activity {
+    Counted,
+    Ignored,
+}
+
+impl<S: SessionData> Exchange<S> {
+    fn new(sessions: &Sessions<S>, presented: Presented) -> Exchange<S> {
+        let state = State {
+            bound: presented.id.map_or(Bound::Nobody(None), Bound::Unasked),
+            outgoing: Outgoing::Nothing,
+            is_asked: false,
+            is_touched: false,
+            is_over: false,
+        };
+        let (state, turn) = (Mutex::new(state), Turn::default());
+        Exchange { sessions: sessions.clone(), presented, state, turn }
+    }
+
+    // ---- Which session ----------------------------------------------------------------------
+
+    /// The session, if it is live. The first call asks the store.
+    pub(super) fn id(&self, activity: Activity) -> Option<SessionId> {
+        let id = {
+            let mut state = lock(&self.state);
+            state.is_asked = true;
+            match state.bound {
+                Bound::Unasked(id) => id,
+                Bound::Live(id, _) if activity == Activity::Counted && !state.is_touched => id,
+                Bound::Live(id, _) => return Some(id),
+                Bound::Nobody(_) | Bound::Lost(_) => return None,
+            }
+        };
+        let store = self.sessions.store();
+        let found = match activity {
+            Activity::Counted => store.touch(id),
+            Activity::Ignored => store.peek(id, |_| ()),
+        };
+        match found {
+            Ok(()) => self.found(id, activity),
+            Err(missing) => self.lost(id, missing),
+        }
+        self.known()
+    }
+
+    /// The session, as far as is known without asking again.
+    fn known(&self) -> Option<SessionId> {
+        match lock(&self.state).bound {
+            Bound::Live(id, _) => Some(id),
+            _ => None,
+        }
+    }
+
+    fn found(&self, id: SessionId, activity: Activity) {
+        let mut state = lock(&self.state);
+        if matches!(state.bound, Bound::Unasked(_)) {
+            state.bound = Bound::Live(id, None);
+        }
+        state.is_touched |= activity == Activity::Counted;
+    }
+
+    /// The store has no such session (any more).
+    fn lost(&self, id: SessionId, missing: Missing) {
+        let mut state = lock(&self.state);
+        state.bound = match &state.bound {
+            Bound::Unasked(_) => Bound::Nobody(Some(missing)),
+            Bound::Live(present, _) if *present == id => Bound::Lost(missing),
+            _ => return,
+        };
+        state.outgoing = match missing {
+            // The browser has got another cookie, or gets it right now: to remove that would log
+            // its user out.
+            Missing::Ended(Reason::Rotated) => Outgoing::Nothing,
+            _ => self.removal(),
+        };
+    }
+
+    /// Notes that the session is gone, if this is what the error says.
+    pub(super) fn note(&self, id: SessionId, error: &crate::Error) {
+        if let crate::Error::Missing(missing) = error {
+            self.lost(id, *missing);
+        }
+    }
+
+    /// A result of the store's, [noted](Exchange::note).
+    pub(super) fn noted<R, E: Into<crate::Error>>(
+        &self,
+        id: SessionId,
+        result: Result<R, E>,
+    ) -> Result<R> {
+        let noted = result.map_err(Into::into).inspect_err(|error| self.note(id, error));
+        Ok(noted?)
+    }
+
+    /// Why there is no session.
+    pub(super) fn missing(&self) -> Option<Missing> {
+        self.id(Activity::Ignored);
+        match lock(&self.state).bound {
+            Bound::Nobody(missing) => missing,
+            Bound::Lost(missing) => Some(missing),
+            Bound::Unasked(_) | Bound::Live(..) => None,
+        }
+    }
+
+    /// Refuses a cookie that was not made here, if that is the policy.
+    pub(crate) fn check_cookie(&self) -> Result<()> {
+        if !(self.presented.is_bad_cookie() && self.sessions.refuses_bad_cookies()) {
+            return Ok(());
+        }
+        let mut state = lock(&self.state);
+        state.is_asked = true;
+        state.outgoing = self.removal();
+        Err(Error::BadCookie)
+    }
+
+    pub(super) fn is_bearer(&self) -> bool {
+        self.presented.transport == Transport::Bearer
+    }
+
+    // ---- Another token ----------------------------------------------------------------------
+
+    /// Makes a session if there is none, with what `fill` does to its data. Returns the session
+    /// that was there already, with `fill`, or what `fill` returned.
+    pub(super) fn begin<R, F: FnOnce(&mut S) -> R>(&self, fill: F) -> Result<Begun<R, F>>
+    where
+        S: Default,
+    {
+        if let Some(id) = self.id(Activity::Ignored) {
+            return Ok(Begun::Already(id, fill));
+        }
+        let _turn = self.turn.take();
+        self.check_writable()?;
+        // Another task of the same request may have been faster.
+        if let Some(id) = self.known() {
+            return Ok(Begun::Already(id, fill));
+        }
+        let mut data = S::default();
+        let result = fill(&mut data);
+        let token = self.sessions.store().create(data)?;
+        self.adopt(token, false)?;
+        Ok(Begun::New(result))
+    }
+
+    /// Whether a write may begin a session.
+    fn check_writable(&self) -> Result<()> {
+        let state = lock(&self.state);
+        match state.bound {
+            Bound::Lost(missing) => Err(missing.into()),
+            Bound::Nobody(missing) if self.is_bearer() => Err(Error::NotLoggedIn(missing)),
+            Bound::Nobody(_) if state.is_over => Err(Error::HeadSent),
+            _ => Ok(()),
+        }
+    }
+
+    /// Binds the request to the session whose token `make` returns; it is given the session that
+    /// there is.
+    pub(super) fn change(
+        &self,
+        make: impl FnOnce(Option<SessionId>) -> Result<Token>,
+    ) -> Result<()> {
+        let _turn = self.turn.take();
+        let id = self.id(Activity::Ignored);
+        if lock(&self.state).is_over {
+            return Err(Error::HeadSent);
+        }
+        let token = make(id)?;
+        self.note_age(token.id());
+        self.adopt(token, false)
+    }
+
+    /// The request's session is the one of this new token from now on, and the response says so.
+    fn adopt(&self, token: Token, is_renewed: bool) -> Result<()> {
+        let id = token.id();
+        let outgoing = match self.presented.transport {
+            Transport::Bearer => Ok(Outgoing::Untaken),
+            Transport::Cookie => {
+                self.sessions.cookie_options().set_token(&token).map(Outgoing::Cookie)
+            }
+        };
+        let adopted = outgoing.map_err(Error::from).and_then(|outgoing| {
+            let mut state = lock(&self.state);
+            if state.is_over {
+                return Err(Error::HeadSent);
+            }
+            state.outgoing = outgoing;
+            state.bound = Bound::Live(id, Some(Made { token, is_renewed }));
+            state.is_touched = true;
+            Ok(())
+        });
+        if adopted.is_err() {
+            // Nobody will ever know its token.
+            let _ = self.sessions.store().end(id, Reason::Revoked);
+        }
+        adopted
+    }
+
+    /// Ends the session. The cookie goes, too, if there is one.
+    pub(super) fn end(&self, reason: Reason) -> Result<()> {
+        let _turn = self.turn.take();
+        let ended = self.id(Activity::Ignored).map(|id| self.sessions.store().end(id, reason));
+        let mut state = lock(&self.state);
+        if ended.is_some() {
+            // It has ended in any case: an error says that this is not on disk yet.
+            state.bound = Bound::Nobody(Some(Missing::Ended(reason)));
+        }
+        state.outgoing = self.removal();
+        match ended {
+            None | Some(Ok(()) | Err(crate::Error::Missing(_))) => Ok(()),
+            Some(Err(error)) => Err(error.into()),
+        }
+    }
+
+    fn removal(&self) -> Outgoing {
+        if self.presented.has_cookie { Outgoing::Removal } else { Outgoing::Nothing }
+    }
+
+    /// The new token, for the handler to give out itself.
+    pub(super) fn take_token(&self) -> Option<Token> {
+        let mut state = lock(&self.state);
+        let Bound::Live(_, Some(made)) = &state.bound else { return None };
+        let token = match state.outgoing {
+            Outgoing::Cookie(_) | Outgoing::Untaken => made.token.clone(),
+            Outgoing::Nothing | Outgoing::Removal | Outgoing::Taken => return None,
+        };
+        state.outgoing = Outgoing::Taken;
+        Some(token)
+    }
+
+    /// The token of the session, the newest if this request made one.
+    pub(super) fn with_token<R>(&self, f: impl FnOnce(&Token) -> R) -> Option<R> {
+        match &lock(&self.state).bound {
+            Bound::Live(_, Some(made)) => Some(f(&made.token)),
+            Bound::Live(_, None) => self.presented.token.as_ref().map(f),
+            _ => None,
+        }
+    }
+
+    /// Whether `f` holds for a token of the session: the presented one, or one that this request
+    /// made.
+    pub(super) fn any_token(&self, f: impl Fn(&Token) -> bool) -> bool {
+        match &lock(&self.state).bound {
+            Bound::Live(_, made) => {
+                let made = made.as_ref().map(|made| &made.token);
+                self.presented.token.iter().chain(made).any(f)
+            }
+            _ => false,
+        }
+    }
+
+    // ---- Renewal ----------------------------------------------------------------------------
+
+    /// Gives the session another token if its present one is old.
+    pub(super) fn renew_if_due(&self) {
+        let Some(age) = self.sessions.renewal_age() else { return };
+        let _turn = self.turn.take();
+        let Some(id) = self.renewable() else { return };
+        let store = self.sessions.store();
+        let Ok(info) = store.info(id) else { return };
+        if !self.sessions.renewals().is_due(&info, age) {
+            return;
+        }
+        // It may be that another request has just renewed it, or that the store is full: both are
+        // no reason to disturb this one.
+        if let Ok(token) = store.renew(id) {
+            self.sessions.renewals().note(token.id(), &info, age);
+            let _ = self.adopt(token, true);
+        }
+    }
+
+    /// The session, if its token is the presented one, and the response can carry another.
+    fn renewable(&self) -> Option<SessionId> {
+        let state = lock(&self.state);
+        match state.bound {
+            Bound::Live(id, None) if !state.is_over && !self.is_bearer() => Some(id),
+            _ => None,
+        }
+    }
+
+    fn note_age(&self, id: SessionId) {
+        if let Some(age) = self.sessions.renewal_age()
+            && let Ok(info) = self.sessions.store().info(id)
+        {
+            self.sessions.renewals().note(id, &info, age);
+        }
+    }
+
+    // ---- The response -----------------------------------------------------------------------
+
+    /// What the head of the response says. From here on no cookie can be sent.
+    fn finish(&self) -> Head {
+        self.renew_if_due();
+        let (outgoing, is_asked) = {
+            let mut state = lock(&self.state);
+            self.send_again(&mut state);
+            state.is_over = true;
+            (std::mem::replace(&mut state.outgoing, Outgoing::Nothing), state.is_asked)
+        };
+        let is_taken = matches!(outgoing, Outgoing::Taken);
+        let set_cookie = match outgoing {
+            Outgoing::Cookie(line) => Some(line),
+            Outgoing::Removal => Some(self.sessions.cookie_options().remove()),
+            Outgoing::Untaken => {
+                self.forget();
+                None
+            }
+            Outgoing::Taken | Outgoing::Nothing => None,
+        };
+        let accepts_bearer = self.sessions.accepts_bearer();
+        let vary: &[&str] = match (is_asked, accepts_bearer) {
+            (false, _) => &[],
+            (true, false) => &["cookie"],
+            (true, true) => &["cookie", "authorization"],
+        };
+        let is_secret = is_taken || set_cookie.is_some();
+        Head { set_cookie, is_secret, vary, challenge: accepts_bearer }
+    }
+
+    /// Sends the presented token again if an old key made its cookie.
+    fn send_again(&self, state: &mut State) {
+        if let (true, Bound::Live(_, None)) = (self.presented.is_old, &state.bound)
+            && let Some(token) = &self.presented.token
+            && let Ok(line) = self.sessions.cookie_options().set_token(token)
+        {
+            state.outgoing = Outgoing::Cookie(line);
+        }
+    }
+
+    /// The response will never be sent: what only it would have told is ended.
+    fn abandon(&self) {
+        let is_untold = {
+            let mut state = lock(&self.state);
+            let was_over = std::mem::replace(&mut state.is_over, true);
+            !was_over && matches!(state.outgoing, Outgoing::Cookie(_) | Outgoing::Untaken)
+        };
+        if is_untold {
+            self.forget();
+        }
+    }
+
+    /// Ends the session whose token this request made and nobody will know. One that was renewed
+    /// is left alone: its other token is good for a while.
+    fn forget(&self) {
+        let id = match &lock(&self.state).bound {
+            Bound::Live(id, Some(made)) if !made.is_renewed => *id,
+            _ => return,
+        };
+        let _ = self.sessions.store().end(id, Reason::Revoked);
+    }
+}
+
+/// What [`Exchange::begin`] found or made.
+pub(super) enum Begun<R, F> {
+    Already(SessionId, F),
+    New(R),
+}
+
+/// A request whose response is not made yet. Dropped without [`Open::finish`], it never will be.
+pub(crate) struct Open<S: SessionData>(pub(super) Arc<Exchange<S>>);
+
+impl<S: SessionData> Open<S> {
+    pub(crate) fn finish(self) -> Head {
+        self.0.finish()
+    }
+}
+
+impl<S: SessionData> Drop for Open<S> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+impl<S: SessionData> Sessions<S> {
+    /// Begins with a request: the values of its `Cookie` and `Authorization` headers.
+    pub(crate) fn begin<'h>(
+        &self,
+        cookies: impl IntoIterator<Item = &'h [u8]>,
+        authorization: impl IntoIterator<Item = &'h [u8]>,
+    ) -> Open<S> {
+        let presented = Presented::read(self, cookies, authorization);
+        Open(Arc::new(Exchange::new(self, presented)))
+    }
+}
