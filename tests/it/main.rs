@@ -19,6 +19,8 @@ mod rotation;
 mod seeds;
 mod stress;
 mod support;
+#[cfg(feature = "axum-08")]
+mod systems;
 mod watch;
 #[cfg(feature = "axum-08")]
 mod web_axum;
