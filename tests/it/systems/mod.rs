@@ -7,6 +7,7 @@
 
 mod browser;
 mod flask;
+mod oxygen;
 
 #[path = "../../../examples/systems/page.rs"]
 mod page;
