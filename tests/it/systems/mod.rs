@@ -8,6 +8,7 @@
 mod browser;
 mod flask;
 mod oxygen;
+mod rails;
 
 #[path = "../../../examples/systems/page.rs"]
 mod page;
