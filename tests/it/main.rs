@@ -35,6 +35,8 @@ mod seeds;
 mod sockets;
 mod stress;
 mod support;
+#[cfg(feature = "axum-08")]
+mod systems;
 #[cfg(feature = "tower-sessions-015")]
 mod tower_sessions;
 mod watch;
