@@ -174,7 +174,8 @@ async fn events(
             () = tokio::time::sleep(EVENT_EVERY) => {
                 // It asks by itself, again and again: no sign of a user.
                 let clicks = user.peek(|s| s.get_i64("clicks")).flatten().unwrap_or(0);
-                Some((Ok(Event::default().event("clicks").data(clicks.to_string())), Some((user, ended))))
+                let event = Event::default().event("clicks").data(clicks.to_string());
+                Some((Ok(event), Some((user, ended))))
             }
         }
     });
