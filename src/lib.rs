@@ -98,7 +98,7 @@
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
-//! | `cli` | off | the program `cloakroom`, module `directory` (Unix) | clap, indicatif, time, `json` |
+//! | `cli` | off | the program `cloakroom`, module `directory` | clap, indicatif, time, `json` |
 
 mod activity;
 mod attributes;
