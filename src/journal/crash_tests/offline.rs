@@ -147,7 +147,7 @@ impl Writer {
         if random.below(4) == 0 {
             self.shared.log.prepare_next().expect("room");
         }
-        if random.below(24) == 0 {
+        if random.below(150) == 0 {
             self.snapshot();
         }
     }
