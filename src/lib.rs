@@ -99,7 +99,7 @@
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
-//! | `cli` | off | program `cloakroom`, module `directory` (Unix) | clap, indicatif, time, `json` |
+//! | `cli` | off | program `cloakroom`, module `directory` | clap, indicatif, time, `json` |
 //! | `tower-sessions-015` | off | module `tower_sessions`: a store for it | tower-sessions-core |
 //! | `actix-session-011` | off | module `actix_session`: a store for it | actix-session |
 

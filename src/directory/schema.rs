@@ -1,6 +1,7 @@
 //! What type of session files hold.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use crate::attributes::Attributes;
 use crate::data;
@@ -8,8 +9,11 @@ use crate::error::Result;
 use crate::journal::segment::LAYOUT;
 use crate::store::schema_of;
 
-/// The numbers given to `Builder::schema` by which [`Attributes`] are known.
-const NUMBERS: std::ops::Range<u64> = 0..256;
+/// So many numbers given to `Builder::schema` are tried to tell [`Attributes`].
+const NUMBERS: usize = 256;
+/// The schemas of [`Attributes`] with these numbers: asked for with each session.
+static KNOWN: LazyLock<[u64; NUMBERS]> =
+    LazyLock::new(|| std::array::from_fn(|number| schema_of::<Attributes>(number as u64)));
 
 /// The type of the sessions in a directory, as its files name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +35,8 @@ impl Schema {
     /// The number given to [`Builder::schema`](crate::Builder::schema), if this is [`Attributes`]
     /// with one below 256.
     pub fn attributes(&self) -> Option<u64> {
-        let is_it = |number: &u64| *self == Schema::of_attributes(*number);
-        NUMBERS.into_iter().find(is_it)
+        let position = KNOWN.iter().position(|known| *known == self.number);
+        position.filter(|_| self.layout == LAYOUT).map(|number| number as u64)
     }
 
     /// Data as [`Attributes`]; None if it is none.

@@ -24,6 +24,9 @@ struct Head {
     position: u64,
 }
 
+/// How the last line begins.
+const FOOT: &str = "{\"cloakroom_export_sessions\"";
+
 /// The last line, without which a file is not whole.
 #[derive(Serialize, Deserialize)]
 struct Foot {
@@ -166,8 +169,9 @@ impl Lines {
             let cut = "it ends without the last line of an export: it was cut off";
             return if self.has_head { Err(self.problem(cut)) } else { Ok(None) };
         }
-        if let Ok(foot) = serde_json::from_str::<Foot>(&self.text)
-            && self.has_head
+        if self.has_head
+            && self.text.starts_with(FOOT)
+            && let Ok(foot) = serde_json::from_str::<Foot>(&self.text)
         {
             if foot.cloakroom_export_sessions != self.sessions {
                 let (told, found) = (foot.cloakroom_export_sessions, self.sessions);

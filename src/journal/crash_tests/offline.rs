@@ -1,18 +1,23 @@
 //! Files without a store: they tell the same, and are rewritten all or not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
+use super::super::tests::stored;
 use super::model::{History, State};
 use super::store::{Disk, Recovered, SCHEMA, Setting, Work, check, open, recover};
 use super::{Seeded, random_of, seeds};
 use crate::clock::{Clock, ManualClock};
 use crate::error::Error;
-use crate::journal::files::crash::CrashDisk;
+use crate::journal::entry::Entry;
+use crate::journal::files::crash::{CrashDisk, Random};
 use crate::journal::files::faulty::{Fault, Faulty, Kind, Times};
 use crate::journal::fold::Fold;
 use crate::journal::snapshot::Found;
 use crate::journal::still::look;
-use crate::journal::{Calendar, Survey, rewrite};
+use crate::journal::stored::Stored;
+use crate::journal::{Append, Calendar, Need, Shared, Survey, Taking, rewrite};
+use crate::sync::{Mutex, lock};
 
 /// What a fold makes of a disk, and at which position.
 fn folded(disk: &CrashDisk) -> (u64, State) {
@@ -112,6 +117,83 @@ fn compacting_loses_nothing() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Somebody who writes a session again and again, each time with the next version.
+struct Writer {
+    shared: Arc<Shared<Disk>>,
+    versions: AtomicU32,
+    random: Mutex<Random>,
+}
+
+impl Writer {
+    fn put(&self) {
+        let version = self.versions.load(SeqCst) + 1;
+        let stored = Stored { version, data: &[7; 4000], ..stored() };
+        self.shared.append(&Entry::Put(stored), Need::Room).expect("room");
+        self.versions.store(version, SeqCst);
+    }
+
+    /// So much that segments end, with all that else becomes of a log meanwhile.
+    fn step(&self) {
+        let random = &mut *lock(&self.random);
+        (0..random.below(40)).for_each(|_| self.put());
+        if random.coin() {
+            self.shared.commit().expect("a disk that is well");
+        }
+        (0..random.below(3)).for_each(|_| self.put());
+        if random.below(4) == 0 {
+            self.shared.log.prepare_next().expect("room");
+        }
+        if random.below(150) == 0 {
+            self.snapshot();
+        }
+    }
+
+    fn snapshot(&self) {
+        let version = self.versions.load(SeqCst);
+        let mut taking = Taking::begin(&self.shared, u64::from(version)).expect("room");
+        taking.push(&Stored { version, data: &[7; 4000], ..stored() }).expect("room");
+        taking.finish().expect("a disk that is well");
+    }
+}
+
+/// Between any two calls of the reader somebody writes: ends segments, syncs, takes snapshots. The
+/// reader never takes that for damage, and finds nothing older than what was there when it began.
+#[test]
+fn a_look_beside_a_writer_is_one_state() {
+    for seed in seeds(8, 400) {
+        let _seeded = Seeded(seed);
+        let disk = CrashDisk::new();
+        let files: Arc<Disk> = Arc::new(Faulty::new(disk.clone()));
+        let append = if seed % 2 == 0 { Append::Mapped } else { Append::Written };
+        let setting = Setting { segment_bytes: 1 << 20, append, data_max: 0 };
+        let shared = open(&files, &setting).expect("an empty disk");
+        let (versions, random) = (AtomicU32::new(0), Mutex::new(random_of(10, seed)));
+        let writer = Arc::new(Writer { shared, versions, random });
+        writer.put();
+        let reader: Arc<Disk> = Arc::new(Faulty::new(disk));
+        let meanwhile = Arc::clone(&writer);
+        reader.watch(move |_| meanwhile.step());
+        for _ in 0..3 {
+            // A short log: else its end has moved on before the reader comes there.
+            writer.put();
+            writer.snapshot();
+            writer.shared.log.prepare_next().expect("room");
+            let least = writer.versions.load(SeqCst);
+            let (still, survey) = look(&reader).unwrap_or_else(|error| panic!("{error}"));
+            let fold = Fold::of(&still, &survey).expect("no damage");
+            let mut found = None;
+            let told = fold.for_each(|session| -> Result<(), Error> {
+                let Found::Session(stored) = session else { panic!("an alias") };
+                assert!(found.replace(stored.version).is_none(), "told twice");
+                Ok(())
+            });
+            told.expect("no damage");
+            assert!(found >= Some(least), "{found:?}, {least} was written");
+            assert!(found <= Some(writer.versions.load(SeqCst)));
         }
     }
 }
