@@ -253,6 +253,18 @@ impl Bits {
 }
 
 #[cfg(test)]
+thread_local! {
+    /// Called by this thread when a session is in memory and its bit is not set yet.
+    pub(super) static BETWEEN: std::cell::RefCell<Option<Box<dyn Fn()>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(test)]
+pub(super) fn between() {
+    BETWEEN.with_borrow(|hook| hook.iter().for_each(|hook| hook()));
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -53,6 +53,9 @@ pub enum Section {
     Expiry,
     /// Resident bytes per session beyond the data, in fresh processes.
     Memory,
+    /// From the start of a store on disk to its first answer, and until all is in memory; beside
+    /// Redis, if it is installed.
+    Restart,
     /// Every section in turn.
     All,
     #[value(hide = true)]
@@ -60,13 +63,14 @@ pub enum Section {
 }
 
 impl Section {
-    pub const EVERY: [Section; 6] = [
+    pub const EVERY: [Section; 7] = [
         Section::Lookup,
         Section::Hot,
         Section::Mix,
         Section::Growth,
         Section::Expiry,
         Section::Memory,
+        Section::Restart,
     ];
 }
 

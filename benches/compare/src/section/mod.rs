@@ -6,6 +6,7 @@ pub mod hot;
 pub mod lookup;
 pub mod memory;
 pub mod mix;
+pub mod restart;
 
 use crate::machine;
 
