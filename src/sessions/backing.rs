@@ -191,7 +191,6 @@ impl Backing {
 }
 
 /// The place in a store where its backing is, while it has one.
-#[derive(Default)]
 pub(crate) struct Slot {
     /// Whether there is one: all that a call asks that does not need it.
     is_taken: AtomicBool,
@@ -199,6 +198,10 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    pub(super) fn new() -> Slot {
+        Slot { is_taken: AtomicBool::new(false), backing: Mutex::new(None) }
+    }
+
     /// Acquire pairs with the Release of [`Slot::clear`]: whoever finds no backing finds all of it
     /// in memory.
     #[inline]
