@@ -264,9 +264,13 @@ fn an_alias_is_good_for_its_time() {
             load_all(&store);
         }
         if late {
+            let visitor = store.create(data(2)).unwrap().id();
             clock.advance(seconds(11));
-            assert_eq!(n_of(&store, old), Err(Missing::Ended(Reason::Rotated)));
+            let rotated = Err(Missing::Ended(Reason::Rotated));
+            store.update(visitor, |_| assert_eq!(n_of(&store, old), rotated)).unwrap();
             assert_eq!(store.stats().suspicious, 1);
+            assert_eq!(n_of(&store, old), rotated);
+            assert_eq!(store.stats().suspicious, 2);
         } else {
             assert_eq!(n_of(&store, old), Ok(1));
             store.end(old, Reason::LoggedOut).unwrap();
