@@ -1,6 +1,7 @@
 //! The loader thread: brings the sessions of a mapped snapshot into memory, then gives the map
 //! back.
 
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
@@ -16,10 +17,15 @@ const PAUSE_WITHOUT_MEMORY: Duration = Duration::from_millis(100);
 const PAUSE_AT_END: Duration = Duration::from_millis(1);
 /// After each piece of work it leaves the processor to others for a part of the time it took.
 const REST_PARTS: u32 = 8;
+/// How long a stop waits for the thread, at most. Usually it is done with a chunk in a moment; but
+/// it may be in the caller's closure.
+const STOP_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The thread, which holds the store only while it works on a chunk.
 pub(crate) struct Loader {
     thread: Option<std::thread::JoinHandle<()>>,
+    /// Nothing is ever sent: it is closed when the thread has run.
+    ended: Receiver<()>,
     generation: u32,
 }
 
@@ -32,7 +38,9 @@ impl Loader {
         mut told: impl FnMut(&Backing, Option<&Error>) + Send + 'static,
     ) -> Result<Loader> {
         let store = Arc::downgrade(sessions);
+        let (running, ended) = channel();
         let run = move || {
+            let _running = running;
             let mut is_roomy = false;
             loop {
                 let Some(sessions) = store.upgrade() else { return };
@@ -75,10 +83,11 @@ impl Loader {
             .name("cloakroom-loader".into())
             .spawn(run)
             .map_err(Error::Thread)?;
-        Ok(Loader { thread: Some(thread), generation: fork::generation() })
+        Ok(Loader { thread: Some(thread), ended, generation: fork::generation() })
     }
 
-    /// Waits for the thread, which stops since its store is closing; not if it is the caller.
+    /// Waits for the thread, which stops since its store is closing; not if it is the caller, and
+    /// not for long.
     pub(crate) fn stop(&mut self) {
         let Some(thread) = self.thread.take() else { return };
         if self.generation != fork::generation() {
@@ -87,7 +96,10 @@ impl Loader {
             return;
         }
         thread.thread().unpark();
-        if thread.thread().id() != std::thread::current().id() {
+        if thread.thread().id() == std::thread::current().id() {
+            return;
+        }
+        if self.ended.recv_timeout(STOP_WAIT_MAX) == Err(RecvTimeoutError::Disconnected) {
             // A panic of the thread was reported when it happened.
             let _ = thread.join();
         }

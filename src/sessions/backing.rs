@@ -191,7 +191,6 @@ impl Backing {
 }
 
 /// The place in a store where its backing is, while it has one.
-#[derive(Default)]
 pub(crate) struct Slot {
     /// Whether there is one: all that a call asks that does not need it.
     is_taken: AtomicBool,
@@ -199,6 +198,10 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    pub(super) fn new() -> Slot {
+        Slot { is_taken: AtomicBool::new(false), backing: Mutex::new(None) }
+    }
+
     /// Acquire pairs with the Release of [`Slot::clear`]: whoever finds no backing finds all of it
     /// in memory.
     #[inline]
@@ -250,6 +253,18 @@ impl Bits {
             word.fetch_or(bit, Release);
         }
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Called by this thread when a session is in memory and its bit is not set yet.
+    pub(super) static BETWEEN: std::cell::RefCell<Option<Box<dyn Fn()>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+#[cfg(test)]
+pub(super) fn between() {
+    BETWEEN.with_borrow(|hook| hook.iter().for_each(|hook| hook()));
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::Sessions;
 use super::backing::Backing;
-use super::updating::is_updating;
+use super::updating::{is_updating, wake_later};
 use crate::error::{Missing, Reason};
 use crate::journal::snapshot::Found;
 use crate::reclaim::Pinned;
@@ -34,7 +34,7 @@ impl Sessions {
             // Since that lookup all of it came into memory, or was there before.
             return self.look(pinned, id, touch).map(f);
         };
-        let target = self.target_beside(pinned, &backing, id);
+        let target = self.target_beside(pinned, &backing, id)?;
         let Some(fresh) = self.fresh_beside(&backing, target) else {
             let is_session =
                 || self.common.table.find(pinned, target).is_some_and(|record| record.is_session());
@@ -58,19 +58,30 @@ impl Sessions {
     }
 
     /// The session that an id stands for: itself, or the successor of an alias.
-    fn target_beside(&self, pinned: Pinned<'_>, backing: &Backing, id: SessionId) -> SessionId {
+    fn target_beside(
+        &self,
+        pinned: Pinned<'_>,
+        backing: &Backing,
+        id: SessionId,
+    ) -> Result<SessionId, Missing> {
         let (_, now) = self.now();
-        match self.common.table.find(pinned, id) {
-            Some(record) => match record.kind() {
+        if let Some(record) = self.common.table.find(pinned, id) {
+            return Ok(match record.kind() {
                 Kind::Alias { successor } if record.absolute() > now => successor,
                 _ => id,
-            },
-            None => match backing.find(id) {
-                Ok(Some((_, Found::Alias(alias)))) if backing.is_good(alias, now) => {
-                    alias.successor
+            });
+        }
+        match backing.find(id) {
+            Ok(Some((_, Found::Alias(alias)))) if backing.is_good(alias, now) => {
+                Ok(alias.successor)
+            }
+            Ok(Some((_, Found::Alias(alias)))) if backing.is_good(alias, backing.opened) => {
+                if self.report_suspicious(id, alias.successor) {
+                    wake_later(&self.events);
                 }
-                _ => id,
-            },
+                Err(Missing::Ended(Reason::Rotated))
+            }
+            _ => Ok(id),
         }
     }
 

@@ -199,6 +199,8 @@ impl Sessions {
             return Ok(());
         }
         shard.restore(pinned, fresh).map_err(|_| full)?;
+        #[cfg(test)]
+        super::backing::between();
         backing.set_loaded(at, true);
         shard.tidy(pinned);
         drop(shard);

@@ -137,7 +137,7 @@ impl Sessions {
             generation: fork::generation(),
             journal: OnceLock::new(),
             #[cfg(unix)]
-            backing: backing::Slot::default(),
+            backing: backing::Slot::new(),
             closing: Arc::new(AtomicBool::new(false)),
             #[cfg(test)]
             secrets: std::sync::Mutex::new(Vec::new()),

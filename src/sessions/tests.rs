@@ -77,3 +77,38 @@ fn the_log_may_begin_before_what_the_snapshot_tells() {
     assert_eq!(peek(&sessions, old), Err(Missing::Ended(Reason::Rotated)));
     assert_eq!(peek(&sessions, successor), Ok(()));
 }
+
+/// While a session comes into memory somebody looks it up, just between the two steps that this
+/// takes. Whatever the order of these steps, he must find it.
+#[cfg(unix)]
+#[test]
+fn a_session_is_found_while_it_is_brought() {
+    use super::backing::BETWEEN;
+
+    let directory = std::env::temp_dir().join(format!("cloakroom-between-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    let open = || Builder::<Attributes>::new().loader_thread(false).open(&directory).unwrap();
+    let store = open();
+    let id = store.create(Attributes::new()).unwrap().id();
+    store.snapshot().unwrap().unwrap();
+    store.close().unwrap();
+
+    let store = open();
+    let calls = std::rc::Rc::new(std::cell::Cell::new(0));
+    let hook = {
+        let (store, calls) = (store.clone(), calls.clone());
+        move || {
+            calls.set(calls.get() + 1);
+            std::thread::scope(|scope| {
+                let look = scope.spawn(|| store.peek(id, |_| ()));
+                assert_eq!(look.join().unwrap(), Ok(()));
+            });
+        }
+    };
+    BETWEEN.set(Some(Box::new(hook)));
+    while store.load_some(1).unwrap() {}
+    BETWEEN.set(None);
+    assert_eq!(calls.get(), 1);
+    drop(store);
+    let _ = std::fs::remove_dir_all(&directory);
+}

@@ -243,3 +243,60 @@ fn a_rotated_token_is_dead_at_once() {
     assert_eq!(store.read(old, |_| ()), Err(Missing::Ended(Reason::Rotated)));
     assert!(store.read(new, |_| ()).is_ok());
 }
+
+/// A store that was just opened on the snapshot of another one, of which nothing is in memory.
+#[cfg(unix)]
+fn reopened<R>(
+    name: &str,
+    options: impl Fn(Builder<Attributes>) -> Builder<Attributes>,
+    fill: impl FnOnce(&Store) -> R,
+) -> (Store, R) {
+    let directory =
+        std::env::temp_dir().join(format!("cloakroom-seeds-{name}-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&directory);
+    let open = || {
+        let builder = Store::builder().expiry_thread(false).loader_thread(false);
+        options(builder).open(&directory).unwrap()
+    };
+    let store = open();
+    let result = fill(&store);
+    store.snapshot().unwrap().unwrap();
+    store.close().unwrap();
+    let store = open();
+    // What is open is there without a name, too.
+    std::fs::remove_dir_all(&directory).unwrap();
+    (store, result)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_session_ends_that_only_the_file_has() {
+    let fill = |store: &Store| store.create(numbered(1)).unwrap().id();
+    let (store, id) = reopened("end", |builder| builder, fill);
+    store.end(id, Reason::LoggedOut).unwrap();
+    assert_eq!(store.peek(id, |_| ()), Err(Missing::Ended(Reason::LoggedOut)));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_owners_limit_counts_what_only_the_file_has() {
+    let limited =
+        |builder: Builder<Attributes>| builder.sessions_per_owner(1, cloakroom::OwnerLimit::Refuse);
+    let fill = |store: &Store| drop(store.create_with(numbered(1), alice()).unwrap());
+    let (store, ()) = reopened("limit", limited, fill);
+    let second = store.create_with(numbered(2), alice());
+    assert!(matches!(second, Err(Error::OwnerFull { sessions_max: 1 })), "{second:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_ended_is_not_brought_back_from_the_file() {
+    let forgets = |builder: Builder<Attributes>| builder.remember_ended(Duration::ZERO, 0);
+    let fill = |store: &Store| store.create(numbered(1)).unwrap().id();
+    let (store, id) = reopened("forgotten", forgets, fill);
+    store.end(id, Reason::LoggedOut).unwrap();
+    for _ in 0..2 {
+        assert_eq!(store.peek(id, |_| ()), Err(Missing::Unknown), "it is back");
+        while store.load_some(10).unwrap() {}
+    }
+}

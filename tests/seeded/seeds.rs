@@ -219,4 +219,43 @@ pub(crate) const SEEDS: &[Seed] = &[
         seeded: "self.change_token(id, remake, true)",
         test: Test::It("seeds::a_rotated_token_is_dead_at_once"),
     },
+    Seed {
+        name: "end_of_what_only_the_file_has",
+        file: "sessions/end.rs",
+        shipped: "\
+        self.bring(pinned, id)?;
+        loop {",
+        seeded: "\
+        loop {",
+        test: Test::It("seeds::a_session_ends_that_only_the_file_has"),
+    },
+    Seed {
+        name: "owner_limit_without_the_file",
+        file: "sessions/create.rs",
+        shipped: "if owner.is_empty() || self.options.owner_limit.is_none() {",
+        seeded: "if owner.is_empty() || self.options.owner_limit.is_none() || true {",
+        test: Test::It("seeds::an_owners_limit_counts_what_only_the_file_has"),
+    },
+    Seed {
+        name: "bit_set_before_the_session_is_in_memory",
+        file: "sessions/bring.rs",
+        shipped: "\
+        shard.restore(pinned, fresh).map_err(|_| full)?;
+        #[cfg(test)]
+        super::backing::between();
+        backing.set_loaded(at, true);",
+        seeded: "\
+        backing.set_loaded(at, true);
+        #[cfg(test)]
+        super::backing::between();
+        shard.restore(pinned, fresh).map_err(|_| full)?;",
+        test: Test::Unit("sessions::tests::a_session_is_found_while_it_is_brought"),
+    },
+    Seed {
+        name: "brought_back_when_its_end_is_forgotten",
+        file: "sessions/backing.rs",
+        shipped: "self.loaded.has(self.snapshot.number_of(at))",
+        seeded: "self.loaded.has(self.snapshot.number_of(at)) && false",
+        test: Test::It("seeds::what_ended_is_not_brought_back_from_the_file"),
+    },
 ];

@@ -55,6 +55,9 @@ pub enum Section {
     Memory,
     /// Updates that survive the process, and the power; beside embedded databases and Redis.
     Journal,
+    /// From the start of a store on disk to its first answer, and until all is in memory; beside
+    /// Redis, if it is installed.
+    Restart,
     /// Every section in turn.
     All,
     #[value(hide = true)]
@@ -62,7 +65,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const EVERY: [Section; 7] = [
+    pub const EVERY: [Section; 8] = [
         Section::Lookup,
         Section::Hot,
         Section::Mix,
@@ -70,6 +73,7 @@ impl Section {
         Section::Expiry,
         Section::Memory,
         Section::Journal,
+        Section::Restart,
     ];
 }
 

@@ -12,9 +12,8 @@ pub enum Metric {
     P9999Ns,
     MaxUs,
     OverheadBytes,
-    /// For the sections with stores on disk.
-    #[expect(dead_code, reason = "no section opens a stored file yet")]
     FirstAnswerMs,
+    AllLoadedMs,
 }
 
 impl Metric {
@@ -29,6 +28,7 @@ impl Metric {
             Metric::MaxUs => "max_us",
             Metric::OverheadBytes => "overhead_bytes",
             Metric::FirstAnswerMs => "first_answer_ms",
+            Metric::AllLoadedMs => "all_loaded_ms",
         }
     }
 

@@ -41,6 +41,7 @@ fn main() {
             Section::Expiry => section::expiry::run(&cli, &mut report),
             Section::Memory => section::memory::run(&cli, &mut report),
             Section::Journal => section::journal::run(&cli, &mut report),
+            Section::Restart => section::restart::run(&cli, &mut report),
             Section::All | Section::MemoryChild => unreachable!("not a section by itself"),
         }
     }

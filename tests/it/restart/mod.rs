@@ -264,9 +264,13 @@ fn an_alias_is_good_for_its_time() {
             load_all(&store);
         }
         if late {
+            let visitor = store.create(data(2)).unwrap().id();
             clock.advance(seconds(11));
-            assert_eq!(n_of(&store, old), Err(Missing::Ended(Reason::Rotated)));
+            let rotated = Err(Missing::Ended(Reason::Rotated));
+            store.update(visitor, |_| assert_eq!(n_of(&store, old), rotated)).unwrap();
             assert_eq!(store.stats().suspicious, 1);
+            assert_eq!(n_of(&store, old), rotated);
+            assert_eq!(store.stats().suspicious, 2);
         } else {
             assert_eq!(n_of(&store, old), Ok(1));
             store.end(old, Reason::LoggedOut).unwrap();
@@ -447,4 +451,24 @@ fn a_store_closes_while_sessions_are_brought() {
         assert_eq!(other.stats().live, 30_000);
         crate::support::no_hang("dropping", move || drop(other));
     }
+}
+
+/// Dropping a store does not wait for a caller's closure, which may wait for that very drop.
+#[test]
+fn a_closure_that_hears_of_progress_may_block() {
+    let fill = |store: &Store| (0..3000).for_each(|n| drop(store.create(data(n)).unwrap()));
+    let (directory, ()) = filled("restart-block", small(), fill);
+    let (entered, is_inside) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let block = move |_| {
+        let _ = entered.send(());
+        let _ = released.recv();
+    };
+    let store: Store = small().open_with(&directory.0, block).unwrap();
+    is_inside.recv_timeout(seconds(60)).unwrap();
+    crate::support::no_hang("dropping", move || drop(store));
+    // The directory is free although that thread is still there.
+    let store: Store = small().open(&directory.0).unwrap();
+    assert_eq!(store.stats().live, 3000);
+    drop(release);
 }

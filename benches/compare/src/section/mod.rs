@@ -7,6 +7,7 @@ pub mod journal;
 pub mod lookup;
 pub mod memory;
 pub mod mix;
+pub mod restart;
 
 use crate::machine;
 
