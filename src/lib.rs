@@ -99,6 +99,7 @@
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
 //! | `tower-sessions-015` | off | module `tower_sessions`: a store for it | tower-sessions-core |
 //! | `actix-session-011` | off | module `actix_session`: a store for it | actix-session |
+//! | `conformance` | off | module `conformance`: a suite for session middlewares | nothing |
 
 mod activity;
 #[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
@@ -107,6 +108,8 @@ mod attributes;
 mod bucket;
 mod budget;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contain;
 #[cfg(feature = "cookie")]
 pub mod cookie;

@@ -15,7 +15,6 @@ pub mod actix_session;
 mod keeper;
 mod loaded;
 mod merge;
+mod recent;
 #[cfg(feature = "tower-sessions-015")]
 pub mod tower_sessions;
-#[cfg(feature = "tower-sessions-015")]
-mod written;

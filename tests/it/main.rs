@@ -4,6 +4,8 @@
 #[cfg(feature = "actix-session-011")]
 mod actix_session;
 mod architecture;
+#[cfg(all(feature = "conformance", feature = "actix-session-011", feature = "tower-sessions-015"))]
+mod conformance;
 #[cfg(feature = "cookie")]
 mod cookie;
 #[cfg(unix)]
