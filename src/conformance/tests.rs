@@ -127,6 +127,7 @@ impl Server {
                 Step::Meet => return,
                 Step::Pass(time) => self.now += *time,
                 Step::Rotate => self.rotate(running),
+                Step::Destroy if self.is_stuck(running) => running.answer.ok = false,
                 Step::Destroy => {
                     if self.bug != Bug::LogoutIsTheClients {
                         running.id.take().map(|id| self.sessions.remove(&id));
@@ -138,6 +139,11 @@ impl Server {
             }
         }
         self.save(running);
+    }
+
+    fn is_stuck(&self, running: &Running<'_>) -> bool {
+        let stored = running.id.as_ref().and_then(|id| self.sessions.get(id));
+        self.bug == Bug::StuckWhenUnreadable && stored.is_some_and(|stored| stored.is_spoilt)
     }
 
     fn rotate(&mut self, running: &mut Running<'_>) {
@@ -159,6 +165,16 @@ impl Server {
 
     fn work(&mut self, running: &mut Running<'_>, step: &Step) {
         let is_write = !step.reads();
+        if self.bug == Bug::StateInTheCookie
+            && is_write
+            && let Some(stored) = running.id.as_ref().and_then(|id| self.sessions.get(id))
+        {
+            let data = stored.data.clone();
+            let id = self.create();
+            self.sessions.get_mut(&id).unwrap().data = data;
+            running.answer.cookie = Cookie::Set(id.clone());
+            running.id = Some(id);
+        }
         let data = if running.is_live {
             match running.id.clone().filter(|id| self.sessions.contains_key(id)) {
                 Some(id) => {
@@ -210,12 +226,6 @@ impl Server {
             Step::Remove(key) => drop(data.remove(key)),
             _ => {}
         }
-        if self.bug == Bug::StateInTheCookie && is_write {
-            let (id, data) = (self.create(), data_of(self, running));
-            self.sessions.get_mut(&id).unwrap().data = data;
-            running.answer.cookie = Cookie::Set(id.clone());
-            running.id = Some(id);
-        }
     }
 
     fn save(&mut self, running: &mut Running<'_>) {
@@ -236,11 +246,6 @@ impl Server {
         let changed = working.into_iter().filter(|(k, v)| running.loaded.get(k) != Some(v));
         stored.data.extend(changed);
     }
-}
-
-fn data_of(server: &Server, running: &Running<'_>) -> Data {
-    let id = running.id.as_ref().unwrap();
-    server.sessions[id].data.clone()
 }
 
 impl Subject for Server {
