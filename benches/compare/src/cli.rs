@@ -53,7 +53,10 @@ pub enum Section {
     Expiry,
     /// Resident bytes per session beyond the data, in fresh processes.
     Memory,
-    /// Every section in turn.
+    /// Requests to a counter page behind session middlewares, over local TCP.
+    #[cfg(feature = "web")]
+    Web,
+    /// Every section in turn, but for `web`.
     All,
     #[value(hide = true)]
     MemoryChild,

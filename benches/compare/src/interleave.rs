@@ -5,6 +5,9 @@ use crate::draw::Workload;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
     Mops,
+    /// Thousands of requests a second.
+    #[cfg_attr(not(feature = "web"), expect(dead_code, reason = "the section `web` alone"))]
+    Krps,
     P50Ns,
     P99Ns,
     P999Ns,
@@ -20,6 +23,7 @@ impl Metric {
     pub fn name(self) -> &'static str {
         match self {
             Metric::Mops => "mops",
+            Metric::Krps => "krps",
             Metric::P50Ns => "p50_ns",
             Metric::P99Ns => "p99_ns",
             Metric::P999Ns => "p999_ns",
@@ -31,7 +35,7 @@ impl Metric {
     }
 
     pub fn more_is_better(self) -> bool {
-        self == Metric::Mops
+        matches!(self, Metric::Mops | Metric::Krps)
     }
 }
 

@@ -39,6 +39,8 @@ fn main() {
             Section::Growth => section::growth::run(&cli, &mut report),
             Section::Expiry => section::expiry::run(&cli, &mut report),
             Section::Memory => section::memory::run(&cli, &mut report),
+            #[cfg(feature = "web")]
+            Section::Web => section::web::run(&cli, &mut report),
             Section::All | Section::MemoryChild => unreachable!("not a section by itself"),
         }
     }

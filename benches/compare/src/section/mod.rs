@@ -6,6 +6,8 @@ pub mod hot;
 pub mod lookup;
 pub mod memory;
 pub mod mix;
+#[cfg(feature = "web")]
+pub mod web;
 
 use crate::machine;
 
