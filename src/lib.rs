@@ -102,6 +102,7 @@
 //! | `cli` | off | program `cloakroom`, module `directory` | clap, indicatif, time, `json` |
 //! | `tower-sessions-015` | off | module `tower_sessions`: a store for it | tower-sessions-core |
 //! | `actix-session-011` | off | module `actix_session`: a store for it | actix-session |
+//! | `conformance` | off | module `conformance`: a suite for session middlewares | nothing |
 
 mod activity;
 #[cfg(any(
@@ -115,6 +116,8 @@ mod attributes;
 mod bucket;
 mod budget;
 mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contain;
 #[cfg(feature = "cookie")]
 pub mod cookie;

@@ -36,6 +36,12 @@
 //! `cloakroom.loaded`, which is not kept; `Session::entries` shows it. `cloakroom.expiry` is kept,
 //! beside the data. The application's own keys must not have these names.
 //!
+//! # Rotation
+//! To actix-session a `renew` is a deletion with a creation. The new session takes over what
+//! others saved while the request was under way, with the owner and the label that [`Store`] knows;
+//! for that the last 256 deleted sessions are remembered. Between the two there is no session: a
+//! request that comes just then finds none.
+//!
 //! # Keys
 //! A session key is the text of a [`Token`], 256 bits from the operating system, drawn when the
 //! session is created. A key that the store did not make is never adopted, and as elsewhere in this
@@ -139,8 +145,14 @@ impl CloakroomStore {
         Ok(Token::parse(key.as_ref())?.id())
     }
 
-    fn create(&self, mut data: Attributes, idle: Duration) -> Result<SessionKey, anyhow::Error> {
-        let options = self.keeper.creation(&mut data, Expiry { idle, date: None });
+    fn create(
+        &self,
+        loaded: Option<&Loaded>,
+        data: Attributes,
+        idle: Duration,
+    ) -> Result<SessionKey, anyhow::Error> {
+        let expiry = Expiry { idle, date: None };
+        let (data, options) = self.keeper.creation(loaded, &Own::new(), data, expiry)?;
         let token = self.keeper.store.create_with(data, options)?;
         Ok(token.expose().try_into()?)
     }
@@ -176,8 +188,8 @@ impl SessionStore for CloakroomStore {
         state: HashMap<String, String>,
         ttl: &time::Duration,
     ) -> Result<SessionKey, SaveError> {
-        let (_, data) = taken(state);
-        self.create(data, idle(ttl)).map_err(SaveError::Other)
+        let (loaded, data) = taken(state);
+        self.create(loaded.as_ref(), data, idle(ttl)).map_err(SaveError::Other)
     }
 
     async fn update(
@@ -197,7 +209,7 @@ impl SessionStore for CloakroomStore {
                     Some(loaded) => self.keeper.changed(&loaded, data),
                     None => data,
                 };
-                self.create(data, idle(ttl)).map_err(UpdateError::Other)
+                self.create(None, data, idle(ttl)).map_err(UpdateError::Other)
             }
             Err(refused) => Err(UpdateError::Other(refused.into())),
         }

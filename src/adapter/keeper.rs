@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use super::loaded::{LOADED, Loaded};
-use super::merge::{Own, Refused, Rules, Save};
+use super::merge::{OnConflict, Own, Refused, Rules, Save};
+use super::recent::Recent;
 use crate::attributes::{Attributes, Value};
 use crate::data;
 use crate::error::{Error, Missing, Reason, Result};
 use crate::options::CreateOptions;
+use crate::session::Session;
 use crate::store::Store;
+use crate::sync::Arc;
 use crate::token::SessionId;
 
 /// The key under which a session's expiry is kept, beside its data.
@@ -54,23 +57,55 @@ pub(super) struct Handed {
     pub(super) loaded: Loaded,
 }
 
+/// Sessions that were deleted, of which the last state is remembered.
+const DELETED_MAX: usize = 256;
+
 /// The sessions of a store, for a middleware that loads and saves them.
+///
+/// To these middlewares a rotation is a deletion with a creation. In between, what others saved
+/// while the request was under way is known to nobody; so a deletion leaves the session's last
+/// state behind, for the creation to start from.
 #[derive(Clone, Debug)]
 pub(super) struct Keeper {
     pub(super) store: Store,
     pub(super) rules: Rules,
+    deleted: Arc<Recent<SessionId, Session<Attributes>>>,
 }
 
 impl Keeper {
     pub(super) fn new(store: Store) -> Keeper {
-        Keeper { store, rules: Rules::default() }
+        Keeper { store, rules: Rules::default(), deleted: Arc::new(Recent::new(DELETED_MAX)) }
     }
 
-    /// What a new session is created with.
-    pub(super) fn creation(&self, data: &mut Attributes, expiry: Expiry) -> CreateOptions {
-        strip(data);
-        data.set(EXPIRY, expiry.to_value());
-        CreateOptions::new().idle_timeout(expiry.idle).lifetime(self.rules.lifetime)
+    /// What a new session is created with: its data, with all else.
+    ///
+    /// If it goes on with one that was deleted a moment ago, it takes over what others saved there,
+    /// the owner and the label. Where both changed a key this request's value stays, whatever the
+    /// rules say: it cannot be refused any more.
+    pub(super) fn creation(
+        &self,
+        loaded: Option<&Loaded>,
+        own: &Own,
+        mut new: Attributes,
+        expiry: Expiry,
+    ) -> Result<(Attributes, CreateOptions)> {
+        strip(&mut new);
+        let mut options =
+            CreateOptions::new().idle_timeout(expiry.idle).lifetime(self.rules.lifetime);
+        let deleted = loaded.and_then(|loaded| self.deleted.take(loaded.id));
+        if let Some(deleted) = deleted {
+            let rules = Rules { on_conflict: OnConflict::LastWins, ..self.rules.clone() };
+            let mut data = deleted.to_data()?;
+            strip(&mut data);
+            // Nothing is refused by these rules.
+            if (Save { rules: &rules, loaded, own, new: &new }).apply(&mut data).is_ok() {
+                new = data;
+            }
+            options = deleted.owner().into_iter().fold(options, CreateOptions::owner);
+            options = deleted.label().into_iter().fold(options, CreateOptions::label);
+        }
+        new.set(EXPIRY, expiry.to_value());
+        Ok((new, options))
     }
 
     /// A copy of a session's data. Does not count as activity: to these middlewares only a save
@@ -135,10 +170,12 @@ impl Keeper {
 
     /// Ends a session. That it has ended already is no error.
     pub(super) fn end(&self, id: SessionId) -> Result<()> {
-        match self.store.end(id, Reason::LoggedOut) {
-            Err(Error::Missing(_)) => Ok(()),
-            done => done,
+        match self.store.take(id, Reason::LoggedOut) {
+            Ok(last) => drop(self.deleted.put(id, last)),
+            Err(Error::Missing(_)) => {}
+            Err(error) => return Err(error),
         }
+        Ok(())
     }
 }
 

@@ -23,9 +23,9 @@ mod keeper;
 mod loaded;
 #[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
 mod merge;
+#[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
+mod recent;
 #[cfg(feature = "tower-sessions-015")]
 pub mod tower_sessions;
 #[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
 pub mod web;
-#[cfg(feature = "tower-sessions-015")]
-mod written;

@@ -46,13 +46,18 @@
 //! [`anonymous_share`](crate::Builder::anonymous_share): where all sessions come from here, set it
 //! to 100.
 //!
+//! # Rotation
+//! To tower-sessions a `cycle_id` is a deletion with a creation. The new session takes over what
+//! others saved while the request was under way, with the owner and the label that [`Store`] knows;
+//! for that the last 256 deleted sessions are remembered. Between the two there is no session: a
+//! request that comes just then finds none.
+//!
 //! # No cache
 //! `CachingSessionStore` hands out copies that know nothing of what was saved since: in front of
 //! this store it brings back the lost updates, and saves no time.
 
 use std::collections::HashMap;
 use std::hash::BuildHasher as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -64,12 +69,13 @@ use tower_sessions_core::session_store::{self, ExpiredDeletion, SessionStore};
 use super::keeper::{Expiry, Keeper};
 use super::loaded::{LOADED, Loaded};
 pub use super::merge::OnConflict;
-use super::merge::Refused;
-use super::written::{Request, Written};
+use super::merge::{Own, Refused};
+use super::recent::Recent;
 use crate::attributes::{Attributes, Value};
 use crate::clock::system_time;
 use crate::error::Error;
 use crate::store::Store;
+use crate::sync::Arc;
 use crate::token::{Secret as _, SessionId, ShortToken};
 
 /// A [`Store`] as tower-sessions wants one. A cheap handle, to be cloned.
@@ -90,13 +96,27 @@ use crate::token::{Secret as _, SessionId, ShortToken};
 #[derive(Clone, Debug)]
 pub struct CloakroomStore {
     keeper: Keeper,
-    written: Arc<Written>,
+    /// What each request left of the keys that it changed. A handler may save before the
+    /// middleware does: without this its second save would take the first one for somebody
+    /// else's, and count twice what it adds to a counter.
+    written: Arc<Recent<Request, Own>>,
+}
+
+/// Requests that are remembered. Each costs about 100 bytes.
+const REQUESTS_MAX: usize = 65_536;
+
+/// A request: one session's data as one load handed it out.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Request {
+    session: SessionId,
+    /// Tells the map that holds the data from all other maps.
+    map: u64,
 }
 
 impl CloakroomStore {
     /// Keeps the sessions of tower-sessions in this store, in memory or in a directory.
     pub fn new(store: Store) -> CloakroomStore {
-        CloakroomStore { keeper: Keeper::new(store), written: Arc::default() }
+        CloakroomStore { keeper: Keeper::new(store), written: Arc::new(Recent::new(REQUESTS_MAX)) }
     }
 
     /// Treats this key as a number to which requests add: of two that each add 1 at a time, both
@@ -170,27 +190,31 @@ impl CloakroomStore {
 impl SessionStore for CloakroomStore {
     /// Creates a session under a new id, which the record then has.
     async fn create(&self, record: &mut Record) -> session_store::Result<()> {
-        let mut data = attributes(&record.data)?;
-        let options = self.keeper.creation(&mut data, expiry(record.expiry_date));
+        let new = attributes(&record.data)?;
+        let before = loaded(record);
+        let own = before.as_ref().map(|before| self.written.get(request(before.id, record)));
+        let own = own.unwrap_or_default();
+        let mut created = Loaded::of(SessionId(0), &new, &self.keeper.rules);
+        let expiry = expiry(record.expiry_date);
+        let creation = self.keeper.creation(before.as_ref(), &own, new, expiry);
+        let (data, options) = creation.map_err(refused)?;
         let token: ShortToken = self.keeper.store.create_under(&data, &options).map_err(refused)?;
         record.id = Id(i128::from_le_bytes(token.0));
-        let own = attributes(&record.data)?;
-        let loaded = Loaded::of(token.id(), &own, &self.keeper.rules);
-        record.data.insert(LOADED.to_owned(), loaded.to_text().into());
+        created.id = token.id();
+        record.data.insert(LOADED.to_owned(), created.to_text().into());
         Ok(())
     }
 
     /// Writes what is not as it was loaded. Fails if the session has ended, or was never created.
     async fn save(&self, record: &Record) -> session_store::Result<()> {
         let session = CloakroomStore::session_id(&record.id);
-        let request = Request { session, map: mark(&record.data) };
-        let loaded = record.data.get(LOADED).and_then(Json::as_str).and_then(Loaded::from_text);
-        let loaded = loaded.filter(|loaded| loaded.id == session);
+        let request = request(session, record);
+        let loaded = loaded(record).filter(|loaded| loaded.id == session);
         let own = self.written.get(request);
         let new = attributes(&record.data)?;
         let expiry = expiry(record.expiry_date);
         let left = self.keeper.save(session, loaded.as_ref(), &own, new, expiry);
-        self.written.put(request, left.map_err(not_saved)?);
+        drop(self.written.put(request, left.map_err(not_saved)?));
         Ok(())
     }
 
@@ -222,10 +246,15 @@ impl ExpiredDeletion for CloakroomStore {
     }
 }
 
-/// Tells the map of one load from all others: the two keys that std draws for each map, which
-/// stay with it whatever is inserted, and which only a clone has as well.
-fn mark(data: &HashMap<String, Json>) -> u64 {
-    data.hasher().hash_one(0)
+/// The request that has this record. A map is told from others by the two keys that std draws for
+/// each, which stay with it whatever is inserted, and which only a clone has as well.
+fn request(session: SessionId, record: &Record) -> Request {
+    Request { session, map: record.data.hasher().hash_one(0) }
+}
+
+/// What a record was loaded as.
+fn loaded(record: &Record) -> Option<Loaded> {
+    record.data.get(LOADED).and_then(Json::as_str).and_then(Loaded::from_text)
 }
 
 /// A record's data, without what is not the application's.

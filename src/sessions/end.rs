@@ -4,6 +4,7 @@ use super::{After, Sessions};
 use crate::error::{Error, Reason, Result};
 use crate::owner::OwnerGuard;
 use crate::reclaim::Pinned;
+use crate::record::Record;
 use crate::shard::NotHere;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::token::SessionId;
@@ -12,14 +13,25 @@ use crate::token::SessionId;
 const EXPIRE_BATCH: usize = 64;
 
 /// Whether a session could be ended under the locks that were taken.
-pub(super) enum Outcome {
-    Done,
+pub(super) enum Outcome<'g> {
+    /// With its last state.
+    Done(Record<'g>),
     /// The session has another owner, or another id, than when the locks were taken.
     Changed,
 }
 
 impl Sessions {
     pub(crate) fn end(&self, id: SessionId, reason: Reason) -> Result<()> {
+        self.end_and(id, reason, |_| ())
+    }
+
+    /// Ends a session, then shows its last state to a closure.
+    pub(crate) fn end_and<R>(
+        &self,
+        id: SessionId,
+        reason: Reason,
+        last: impl FnOnce(Record<'_>) -> R,
+    ) -> Result<R> {
         self.begin_write()?;
         let pin = self.pin();
         let pinned = pin.pinned();
@@ -33,8 +45,8 @@ impl Sessions {
                 self.end_locked(pinned, record.id(), owner, guard.as_ref(), reason, &mut after)
             };
             self.finish(after, pinned);
-            if let Outcome::Done = outcome? {
-                return Ok(());
+            if let Outcome::Done(record) = outcome? {
+                return Ok(last(record));
             }
         }
     }
@@ -53,7 +65,7 @@ impl Sessions {
             guard.list(owner).contains(&target)
                 && matches!(
                     self.end_locked(pinned, target, owner, Some(&guard), reason, &mut after),
-                    Ok(Outcome::Done)
+                    Ok(Outcome::Done(_))
                 )
         };
         self.finish(after, pinned);
@@ -61,15 +73,15 @@ impl Sessions {
     }
 
     /// Ends a session that belongs to `owner`, who is locked (or nobody: "").
-    pub(super) fn end_locked(
+    pub(super) fn end_locked<'g>(
         &self,
-        pinned: Pinned<'_>,
+        pinned: Pinned<'g>,
         id: SessionId,
         owner: &str,
         guard: Option<&OwnerGuard<'_>>,
         reason: Reason,
         after: &mut After,
-    ) -> Result<Outcome> {
+    ) -> Result<Outcome<'g>> {
         let mut shard = self.lock_shard(id);
         // Under the lock, for which this may have waited beyond the deadline.
         let (_, now) = self.now();
@@ -91,7 +103,7 @@ impl Sessions {
         if let Some(guard) = guard {
             guard.remove(owner, id);
         }
-        journaled.map(|()| Outcome::Done)
+        journaled.map(|()| Outcome::Done(found.record))
     }
 
     /// Ends all sessions of an owner but one; returns how many.
@@ -122,7 +134,7 @@ impl Sessions {
                 }
                 let ended = self.end_locked(pinned, id, owner, Some(&guard), reason, &mut after);
                 // One that expired a moment ago is left to the expiry.
-                count += usize::from(matches!(ended, Ok(Outcome::Done)));
+                count += usize::from(matches!(ended, Ok(Outcome::Done(_))));
             }
         }
         self.finish(after, pinned);

@@ -5,7 +5,11 @@ use std::time::Duration;
 use super::Store;
 use crate::data::SessionData;
 use crate::error::{Reason, Result};
+#[cfg(any(feature = "tower-sessions-015", feature = "actix-session-011"))]
+use crate::record::{OwnedRecord, Record};
 use crate::session::Info;
+#[cfg(any(feature = "tower-sessions-015", feature = "actix-session-011"))]
+use crate::session::Session;
 use crate::sessions::Remake;
 use crate::token::{SessionId, Token};
 
@@ -122,6 +126,13 @@ impl<S: SessionData> Store<S> {
     /// [`Error::Missing`](crate::Error::Missing) if it has ended already, with the reason.
     pub fn end(&self, id: SessionId, reason: Reason) -> Result<()> {
         self.sessions.end(id, reason.by_caller())
+    }
+
+    /// As [`end`](Store::end); returns what the session was in the end, after every write.
+    #[cfg(any(feature = "tower-sessions-015", feature = "actix-session-011"))]
+    pub(crate) fn take(&self, id: SessionId, reason: Reason) -> Result<Session<S>> {
+        let last = |record: Record<'_>| Session::new(OwnedRecord::copy_of(record));
+        self.sessions.end_and(id, reason.by_caller(), last)
     }
 
     /// Ends all sessions of an owner, or all but one: "log out everywhere else". Returns how many.

@@ -8,6 +8,8 @@ mod architecture;
 mod backup;
 #[cfg(all(unix, feature = "cli"))]
 mod cli;
+#[cfg(all(feature = "conformance", feature = "actix-session-011", feature = "tower-sessions-015"))]
+mod conformance;
 #[cfg(feature = "cookie")]
 mod cookie;
 #[cfg(all(unix, feature = "cli"))]

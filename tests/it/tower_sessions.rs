@@ -377,6 +377,46 @@ async fn a_restart_between_load_and_save_loses_nothing() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// A rotation is a deletion with a creation: what others saved meanwhile, and whose the session is,
+/// must not be lost in between.
+#[tokio::test]
+async fn a_rotation_takes_over_what_others_saved() {
+    let store = sessions().counter("n");
+    let base = [("n", json!(5)), ("a", json!(1)), ("gone", json!(1))];
+    let old = created(&store, &base).await.id;
+    store.store().bind(CloakroomStore::session_id(&old), "alice").unwrap();
+    let (mut mine, mut other) = (load(&store, old).await, load(&store, old).await);
+    set(&mut mine, "mine", json!(1));
+    set(&mut mine, "n", json!(6));
+    store.save(&mine).await.unwrap();
+    set(&mut mine, "n", json!(7));
+    set(&mut mine, "a", json!(2));
+    set(&mut other, "other", json!(1));
+    set(&mut other, "n", json!(6));
+    set(&mut other, "a", json!(3));
+    other.data.remove("gone");
+    store.save(&other).await.unwrap();
+
+    store.delete(&old).await.unwrap();
+    store.create(&mut mine).await.unwrap();
+    assert_ne!(mine.id, old);
+    let all = [("n", json!(8)), ("a", json!(2)), ("mine", json!(1)), ("other", json!(1))];
+    assert_eq!(data(&store, mine.id).await, pairs(&all));
+    let owner = store.store().owner(CloakroomStore::session_id(&mine.id)).unwrap();
+    assert_eq!(owner.as_deref(), Some("alice"));
+
+    // It goes on from there, and removes nothing that it never saw.
+    set(&mut mine, "a", json!(4));
+    store.save(&mine).await.unwrap();
+    let all = [("n", json!(8)), ("a", json!(4)), ("mine", json!(1)), ("other", json!(1))];
+    assert_eq!(data(&store, mine.id).await, pairs(&all));
+
+    // Once: a second one that goes on with the same session is a session of its own.
+    other.data.insert("b".into(), json!(1));
+    store.create(&mut other).await.unwrap();
+    assert_eq!(store.store().owner(CloakroomStore::session_id(&other.id)).unwrap(), None);
+}
+
 // ---- What has ended stays ended --------------------------------------------------------------
 
 #[tokio::test]

@@ -58,7 +58,10 @@ pub enum Section {
     /// From the start of a store on disk to its first answer, and until all is in memory; beside
     /// Redis, if it is installed.
     Restart,
-    /// Every section in turn.
+    /// Requests to a counter page behind session middlewares, over local TCP.
+    #[cfg(feature = "web")]
+    Web,
+    /// Every section in turn, but for `web`.
     All,
     #[value(hide = true)]
     MemoryChild,

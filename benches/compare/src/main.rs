@@ -42,6 +42,8 @@ fn main() {
             Section::Memory => section::memory::run(&cli, &mut report),
             Section::Journal => section::journal::run(&cli, &mut report),
             Section::Restart => section::restart::run(&cli, &mut report),
+            #[cfg(feature = "web")]
+            Section::Web => section::web::run(&cli, &mut report),
             Section::All | Section::MemoryChild => unreachable!("not a section by itself"),
         }
     }

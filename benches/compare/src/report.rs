@@ -94,7 +94,7 @@ impl Report {
         for outcome in outcomes {
             let Some(values) = outcome.values(section, metric) else { continue };
             let (median, min, max) = spread(values);
-            let digits = if metric == Metric::Mops { 2 } else { 1 };
+            let digits = if metric.more_is_better() { 2 } else { 1 };
             print!("  {:<22}", outcome.name);
             for value in [median, min, max] {
                 print!("{value:>12.digits$}");

@@ -8,6 +8,8 @@ pub mod lookup;
 pub mod memory;
 pub mod mix;
 pub mod restart;
+#[cfg(feature = "web")]
+pub mod web;
 
 use crate::machine;
 
