@@ -103,6 +103,8 @@
 //! | `tower-sessions-015` | off | module `tower_sessions`: a store for it | tower-sessions-core |
 //! | `actix-session-011` | off | module `actix_session`: a store for it | actix-session |
 //! | `conformance` | off | module `conformance`: a suite for session middlewares | nothing |
+//! | `axum-08` | off | modules `web`, `axum`: a layer for axum 0.8 | `cookie`, axum-core |
+//! | `actix-web-4` | off | modules `web`, `actix`: a middleware | `cookie`, actix-web |
 
 mod activity;
 #[cfg(any(
@@ -188,6 +190,10 @@ pub use token::{SessionId, Token};
 pub use version::Version;
 pub use watch::Watch;
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum-08"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "axum-08", feature = "actix-web-4"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;
