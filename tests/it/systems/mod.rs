@@ -7,6 +7,7 @@
 
 mod browser;
 mod flask;
+mod justpy;
 mod oxygen;
 mod rails;
 

@@ -192,7 +192,7 @@ async fn the_five_ways_to_end() {
         assert_eq!(see_credits(&mut browser).await, 10);
         // 2: the user clears his cookies.
         assert_eq!(see_credits(&mut server.browser()).await, 0);
-        // 3: the secret changes. OURS: a ring of secrets, so that only dropping the old one ends it.
+        // 3: the secret changes. OURS: a ring of them, so that only dropping the old one ends it.
         keys.rotate("a new secret, of at least 32 bytes").unwrap();
         assert_eq!(see_credits(&mut browser).await, 10);
         keys.replace(["yet another secret, of 32 bytes.."]).unwrap();
