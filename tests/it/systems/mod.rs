@@ -8,6 +8,7 @@
 mod browser;
 mod flask;
 mod justpy;
+mod notebook;
 mod oxygen;
 mod rails;
 
