@@ -147,6 +147,25 @@ impl Watch {
         Watch { slot, store: Some(store) }
     }
 
+    /// The id of the session that is watched: another one after each
+    /// [`renew`](crate::Store::renew). Whoever uses a session for longer than a request, such as a
+    /// socket, knows it by this.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let old = store.create(Attributes::new())?;
+    /// let watch = store.watch(old.id());
+    /// let new = store.renew(old.id())?;
+    /// assert_eq!(watch.id(), new.id());
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn id(&self) -> SessionId {
+        lock(&self.slot.state).id
+    }
+
     pub(crate) fn resolved(id: SessionId, reason: Reason) -> Watch {
         let state = Mutex::new(State { id, ended: Some(reason), waker: None, dropped: false });
         Watch { slot: Arc::new(WatchSlot { state }), store: None }

@@ -17,10 +17,14 @@ mod model;
 mod owners;
 mod rotation;
 mod seeds;
+#[cfg(feature = "axum-08")]
+mod sockets;
 mod stress;
 mod support;
 #[cfg(feature = "axum-08")]
 mod systems;
 mod watch;
+#[cfg(feature = "actix-web-4")]
+mod web_actix;
 #[cfg(feature = "axum-08")]
 mod web_axum;

@@ -130,9 +130,9 @@ pub(crate) fn in_form(body: &[u8]) -> Option<String> {
 /// [`CSRF_HEADER`], or as the field [`CSRF_FIELD`] of a form. Other requests are answered by 403.
 ///
 /// `T` is whatever else the handler takes of the request, by which the body is read, too: the
-/// framework's `Form<..>`, `Json<..>`, `()`. A body that is no urlencoded form is not looked
-/// into: then the header is needed. `S` is the type of the session's data. The token in an address
-/// is not accepted: addresses are logged, and sent to other sites.
+/// framework's `Form<..>` or `Json<..>`, or `String` where there is nothing else. A body that is no
+/// urlencoded form is not looked into: then the header is needed. `S` is the type of the session's
+/// data. The token in an address is not accepted: addresses are logged, and sent to other sites.
 ///
 /// # Examples
 /// ```
@@ -142,7 +142,7 @@ pub(crate) fn in_form(body: &[u8]) -> Option<String> {
 ///
 /// async fn comment(
 ///     session: Session,
-///     Checked(Form(fields), ..): Checked<Form<Vec<(String, String)>>>,
+///     Checked(Form(fields), _): Checked<Form<Vec<(String, String)>>>,
 /// ) -> web::Result<&'static str> {
 ///     session.set("comments", fields.len())?;
 ///     Ok("thank you")
@@ -153,7 +153,8 @@ pub(crate) fn in_form(body: &[u8]) -> Option<String> {
 pub struct Checked<T, S = Attributes>(
     /// The rest of the request.
     pub T,
-    PhantomData<fn() -> S>,
+    /// Which sessions it is about.
+    pub PhantomData<fn() -> S>,
 );
 
 impl<T, S> Checked<T, S> {

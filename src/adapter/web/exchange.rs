@@ -12,7 +12,7 @@ use super::head::Head;
 use super::presented::{Presented, Transport};
 use super::sessions::Sessions;
 use super::turn::{Turn, lock};
-use crate::{Missing, Reason, SessionData, SessionId, Token};
+use crate::{Missing, Reason, SessionData, SessionId, Token, Watch};
 
 pub(crate) struct Exchange<S> {
     pub(super) sessions: Sessions<S>,
@@ -23,12 +23,23 @@ pub(crate) struct Exchange<S> {
 
 struct State {
     bound: Bound,
+    /// Follows the session where other requests renew it.
+    watch: Option<Watch>,
     outgoing: Outgoing,
     /// The response depends on the session.
     is_asked: bool,
     is_touched: bool,
     /// The head of the response is made, or never will be.
     is_over: bool,
+}
+
+impl State {
+    fn live(&self) -> Option<SessionId> {
+        match self.bound {
+            Bound::Live(id, _) => Some(self.watch.as_ref().map_or(id, Watch::id)),
+            _ => None,
+        }
+    }
 }
 
 /// Which session the request is about.
@@ -74,6 +85,7 @@ impl<S: SessionData> Exchange<S> {
     fn new(sessions: &Sessions<S>, presented: Presented) -> Exchange<S> {
         let state = State {
             bound: presented.id.map_or(Bound::Nobody(None), Bound::Unasked),
+            watch: None,
             outgoing: Outgoing::Nothing,
             is_asked: false,
             is_touched: false,
@@ -87,13 +99,15 @@ impl<S: SessionData> Exchange<S> {
 
     /// The session, if it is live. The first call asks the store.
     pub(super) fn id(&self, activity: Activity) -> Option<SessionId> {
+        self.ask();
         let id = {
-            let mut state = lock(&self.state);
-            state.is_asked = true;
+            let state = lock(&self.state);
             match state.bound {
                 Bound::Unasked(id) => id,
-                Bound::Live(id, _) if activity == Activity::Counted && !state.is_touched => id,
-                Bound::Live(id, _) => return Some(id),
+                Bound::Live(..) if activity == Activity::Ignored || state.is_touched => {
+                    return state.live();
+                }
+                Bound::Live(..) => state.live()?,
                 Bound::Nobody(_) | Bound::Lost(_) => return None,
             }
         };
@@ -109,12 +123,34 @@ impl<S: SessionData> Exchange<S> {
         self.known()
     }
 
+    /// The response depends on the session from here on.
+    fn ask(&self) {
+        let was_asked = std::mem::replace(&mut lock(&self.state).is_asked, true);
+        if !was_asked && self.presented.is_bad_cookie() {
+            // Counts as the lookup that it stands for: `Stats::misses`.
+            let _ = self.sessions.store().find("");
+        }
+    }
+
     /// The session, as far as is known without asking again.
     fn known(&self) -> Option<SessionId> {
-        match lock(&self.state).bound {
-            Bound::Live(id, _) => Some(id),
-            _ => None,
-        }
+        lock(&self.state).live()
+    }
+
+    /// A future for the end of the session, which the request follows from here on.
+    pub(super) fn watch(&self) -> Option<Watch> {
+        let id = self.id(Activity::Ignored)?;
+        let store = self.sessions.store();
+        let (watch, own) = (store.watch(id), store.watch(id));
+        let mut state = lock(&self.state);
+        let before = match state.bound {
+            Bound::Live(..) if state.watch.is_none() => state.watch.replace(own),
+            _ => Some(own),
+        };
+        // What signs off at the store does so with no lock held.
+        drop(state);
+        drop(before);
+        Some(watch)
     }
 
     fn found(&self, id: SessionId, activity: Activity) {
@@ -130,7 +166,7 @@ impl<S: SessionData> Exchange<S> {
         let mut state = lock(&self.state);
         state.bound = match &state.bound {
             Bound::Unasked(_) => Bound::Nobody(Some(missing)),
-            Bound::Live(present, _) if *present == id => Bound::Lost(missing),
+            Bound::Live(..) if state.live() == Some(id) => Bound::Lost(missing),
             _ => return,
         };
         state.outgoing = match missing {
@@ -173,9 +209,8 @@ impl<S: SessionData> Exchange<S> {
         if !(self.presented.is_bad_cookie() && self.sessions.refuses_bad_cookies()) {
             return Ok(());
         }
-        let mut state = lock(&self.state);
-        state.is_asked = true;
-        state.outgoing = self.removal();
+        self.ask();
+        lock(&self.state).outgoing = self.removal();
         Err(Error::BadCookie)
     }
 
@@ -251,8 +286,9 @@ impl<S: SessionData> Exchange<S> {
             state.outgoing = outgoing;
             state.bound = Bound::Live(id, Some(Made { token, is_renewed }));
             state.is_touched = true;
-            Ok(())
+            Ok(state.watch.take())
         });
+        let adopted = adopted.map(drop);
         if adopted.is_err() {
             // Nobody will ever know its token.
             let _ = self.sessions.store().end(id, Reason::Revoked);

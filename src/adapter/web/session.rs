@@ -141,10 +141,11 @@ impl<S: SessionData> Session<S> {
     /// A future that resolves when the session ends, for a socket that has to close then. None if
     /// there is no session. See [`Store::watch`].
     ///
-    /// It follows a renewal. At a login, which gives the session another token, it resolves to
+    /// It follows renewals, and so does this handle from here on: without, one that is used for
+    /// longer than its request loses the session when another request renews it. At a login, which gives the session another token, it resolves to
     /// [`Reason::Rotated`](crate::Reason::Rotated): the client connects again with its new cookie.
     pub fn watch(&self) -> Option<Watch> {
-        self.exchange.id(Activity::Ignored).map(|id| self.store().watch(id))
+        self.exchange.watch()
     }
 
     // ---- Data -------------------------------------------------------------------------------
