@@ -2,7 +2,7 @@
 
 use axum::response::Html;
 
-use super::page::page;
+use super::page::{escape, page};
 
 const SYSTEM: &str = "JustPy sessions";
 
@@ -70,8 +70,8 @@ part("elsewhere").onclick = async () => {
 };
 </script>"#;
 
-/// `id` is 32 digits, here and below.
 pub(crate) fn session_test(id: &str, visits: i64, events: i64) -> Html<String> {
+    let id = escape(id);
     let body = format!(
         r#"<section>
 <p>My session id: <code>{id}</code></p>
@@ -108,6 +108,7 @@ autocomplete="current-password"></label>
 }
 
 pub(crate) fn logged_in(id: &str) -> Html<String> {
+    let id = escape(id);
     let body = format!(
         r#"<section class="notice">
 <p>Your session id is: {id}</p>

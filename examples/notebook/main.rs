@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 
         let app = web::app(store, options.is_secure, web::now)?;
         println!("\nIn [2]:");
-        let cell = web::login_cell(app.clone(), &mut stdout());
+        let mut out = stdout();
+        let cell = web::login_cell(app.clone(), &mut out);
         tokio::runtime::Handle::current().block_on(cell)?;
         Ok::<_, Box<dyn Error>>((app, HOW.to_owned()))
     })
