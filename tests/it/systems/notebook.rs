@@ -300,6 +300,14 @@ async fn the_second_cookie_is_opaque() {
         changed.cookies.insert(SESSION.to_owned(), String::from_utf8(text).unwrap());
         changed.get("/").await.assert_lacks("You are logged in");
     }
+    // The same bytes in other parts are another text, and as bad.
+    let [mut data, iv, mut tag] = <[Vec<u8>; 3]>::try_from(
+        text.split("--").map(|part| STANDARD.decode(part).unwrap()).collect::<Vec<_>>(),
+    )
+    .unwrap();
+    data.push(tag.remove(0));
+    let moved = [data, iv, tag].map(|part| STANDARD.encode(part).replace('+', "%2B")).join("--");
+    Browser::with(&server.app, SESSION, &moved).get("/").await.assert_lacks("You are logged in");
     // The first cookie alone is no session, nor is another server's.
     let mut only_plain = browser.clone();
     only_plain.cookies.remove(SESSION);
