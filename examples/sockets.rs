@@ -22,7 +22,7 @@ use cloakroom::axum::SessionLayer;
 use cloakroom::cookie::Cookie;
 use cloakroom::web::{self, Checked, Session, Sessions, User};
 use cloakroom::{Reason, Store, Watch};
-use futures_util::stream::{self, Stream};
+use futures_util::stream;
 use tokio::net::TcpListener;
 
 /// The first of the codes that are left to applications is 4000 (RFC 6455, section 7.4.2); this one
@@ -161,24 +161,27 @@ fn comes_from_own_page(headers: &HeaderMap) -> bool {
 
 // ---- The event stream ----------------------------------------------------------------------
 
-async fn events(
-    user: User,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, StatusCode> {
+async fn events(user: User) -> Result<impl IntoResponse, StatusCode> {
     let ended = user.watch().ok_or(StatusCode::UNAUTHORIZED)?;
-    let events = stream::unfold(Some((user, ended)), async |state| {
-        let (user, mut ended) = state?;
-        tokio::select! {
-            reason = &mut ended => {
-                Some((Ok(Event::default().event("ended").data(reason.to_string())), None))
-            }
-            () = tokio::time::sleep(EVENT_EVERY) => {
-                // It asks by itself, again and again: no sign of a user.
-                let clicks = user.peek(|s| s.get_i64("clicks")).flatten().unwrap_or(0);
-                Some((Ok(Event::default().event("clicks").data(clicks.to_string())), Some((user, ended))))
-            }
+    Ok(Sse::new(stream::unfold(Some((user, ended)), next_event)))
+}
+
+/// None when the session has ended, and that was told.
+type Following = Option<(User, Watch)>;
+
+async fn next_event(following: Following) -> Option<(Result<Event, Infallible>, Following)> {
+    let (user, mut ended) = following?;
+    tokio::select! {
+        reason = &mut ended => {
+            Some((Ok(Event::default().event("ended").data(reason.to_string())), None))
         }
-    });
-    Ok(Sse::new(events))
+        () = tokio::time::sleep(EVENT_EVERY) => {
+            // It asks by itself, again and again: no sign of a user.
+            let clicks = user.peek(|s| s.get_i64("clicks")).flatten().unwrap_or(0);
+            let event = Event::default().event("clicks").data(clicks.to_string());
+            Some((Ok(event), Some((user, ended))))
+        }
+    }
 }
 
 // ---- HTML ----------------------------------------------------------------------------------

@@ -97,6 +97,8 @@
 //! | `serde` | off | serde's traits for ids, versions, reasons, [`Attributes`], [`Value`] | serde |
 //! | `json` | off | [`Attributes`] from and to `serde_json::Value` | serde, serde_json |
 //! | `cookie` | off | module `cookie`: the cookie, signed or sealed | hmac, chacha20poly1305 |
+//! | `axum-08` | off | modules `web`, `axum`: a layer for axum 0.8 | `cookie`, axum-core |
+//! | `actix-web-4` | off | modules `web`, `actix`: a middleware | `cookie`, actix-web |
 
 mod activity;
 #[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
@@ -167,6 +169,10 @@ pub use token::{SessionId, Token};
 pub use version::Version;
 pub use watch::Watch;
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum-08"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(all(doctest, feature = "axum-08", feature = "actix-web-4"))]
+#[doc = include_str!("../docs/guide.md")]
+struct Guide;

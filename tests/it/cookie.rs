@@ -48,6 +48,7 @@ fn set_cookie_is_written_exactly() {
     let day = Duration::from_millis(86_400_999);
     for (cookie, expected) in [
         (of(builder()), "__Host-id=v; Path=/; Secure; HttpOnly; SameSite=Lax"),
+        (Cookie::default(), "__Host-id=v; Path=/; Secure; HttpOnly; SameSite=Lax"),
         (of(builder().plain_http()), "id=v; Path=/; HttpOnly; SameSite=Lax"),
         (of(builder().plain_http().secure(true)), "id=v; Path=/; HttpOnly; SameSite=Lax"),
         (
@@ -298,6 +299,39 @@ fn of_several_cookies_the_first_that_opens_counts() {
         assert_eq!(over(&[&seven, junk, &mine]), None);
         assert_eq!(over(&[]), None);
     }
+}
+
+/// One answer per cookie of the name: whoever has to choose, or to refuse, sees them all.
+#[test]
+fn tokens_tells_of_each_cookie_of_the_name() {
+    let store: Store = Store::builder().in_memory().unwrap();
+    let (a, b) =
+        (store.create(Attributes::new()).unwrap(), store.create(Attributes::new()).unwrap());
+    let keys = ring(&[1]);
+    let encoding = Encoding::Signed(keys.clone());
+    let signed = Cookie::builder().encoding(encoding).build().unwrap();
+    for cookie in [default_cookie(), signed] {
+        let pair = |token| {
+            let line = cookie.set_token(token).unwrap();
+            line.split(';').next().unwrap().to_owned()
+        };
+        let lines = [
+            format!("__Host-id=junk; {}; other=1", pair(&a)),
+            "theme=dark".to_owned(),
+            format!("{}; __Host-id=", pair(&b)),
+        ];
+        let found = |lines: &[String]| -> Vec<_> {
+            let tokens = cookie.tokens(lines.iter().map(String::as_bytes));
+            tokens.map(|opened| opened.map(|opened| opened.value.id())).collect()
+        };
+        assert_eq!(found(&lines), [None, Some(a.id()), Some(b.id()), None]);
+        assert_eq!(found(&["__Host-id=x; ".repeat(100)]), [None; Cookie::CANDIDATES_MAX]);
+    }
+    let cookie = Cookie::builder().encoding(Encoding::Signed(keys.clone())).build().unwrap();
+    let line = cookie.set_token(&a).unwrap();
+    keys.rotate(secret(2)).unwrap();
+    let opened = cookie.tokens([line.split(';').next().unwrap().as_bytes()]).next();
+    assert!(opened.flatten().unwrap().is_old);
 }
 
 #[test]

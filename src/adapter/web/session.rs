@@ -142,7 +142,8 @@ impl<S: SessionData> Session<S> {
     /// there is no session. See [`Store::watch`].
     ///
     /// It follows renewals, and so does this handle from here on: without, one that is used for
-    /// longer than its request loses the session when another request renews it. At a login, which gives the session another token, it resolves to
+    /// longer than its request loses the session when another request renews it. At a login, which
+    /// gives the session another token, it resolves to
     /// [`Reason::Rotated`](crate::Reason::Rotated): the client connects again with its new cookie.
     pub fn watch(&self) -> Option<Watch> {
         self.exchange.watch()
