@@ -21,7 +21,7 @@ use web::{BadCookie, Config};
 const HOW: &str = "
 In a browser: open {url} in two tabs and click; open {url}/login_test and log in (`password`).
 With curl:
-  curl -s -c jar -b jar {url}/ | grep -e id: -e visits:
+  curl -s -c jar -b jar {url}/ | grep -e id: -e 'visits: [0-9]'
   curl -si -b jp_token=tampered {url}/ | tail -1
 Start it with the word `upstream` to have bad cookies answered as JustPy does. Ctrl-C ends it.";
 
