@@ -116,6 +116,8 @@ async fn a_page_that_does_not_ask_leaves_no_trace() {
         assert_eq!(browser.get("/about").await.set_cookie(), None);
         let after = server.store.info(id).unwrap();
         assert_eq!((after.version, after.last_seen), (before.version, before.last_seen));
+        // Nor is there anything to remove where a stranger logs out.
+        assert!(go(&mut server.browser(), "/logout", "").await.set_cookies().is_empty());
         // To look is no reason for a session either.
         assert_eq!(server.browser().get("/").await.set_cookie(), None);
         assert_eq!(server.store.stats().live, 1);
