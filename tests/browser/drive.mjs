@@ -250,6 +250,7 @@ const systems = {
       await page.reload();
       await lacks(page, "Welcome, 42.");
       await sees(page, "Credits: 10");
+      await sees(page, "You are 42.");
       const old = await context.cookies();
       for (let left = 9; left >= 0; left -= 1) {
         await press(page, "Spend one");
@@ -266,10 +267,10 @@ const systems = {
       await page.getByLabel("User id").waitFor();
       await hidden(page);
       await page.goBack();
-      await page.goto(server.url);
+      await lacks(page, "You are 42.");
       await context.addCookies(present);
       await page.goto(server.url);
-      await lacks(page, "You are 42");
+      await lacks(page, "You are 42.");
       await server.stop();
     }
   },
