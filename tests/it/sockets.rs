@@ -86,7 +86,8 @@ fn csrf(page: &str) -> String {
 
 async fn click(socket: &mut Socket) -> String {
     socket.send(Message::text("click")).await.unwrap();
-    socket.next().await.unwrap().unwrap().into_text().unwrap().to_string()
+    let answer = tokio::time::timeout(seconds(60), socket.next()).await.expect("no answer");
+    answer.unwrap().unwrap().into_text().unwrap().to_string()
 }
 
 /// The code and the reason by which the socket is closed, without a word before.
