@@ -23,7 +23,7 @@ The sessions are kept on disk. Ctrl-C ends the server.";
 
 fn main() -> ExitCode {
     serve::run("flask", 5000, Some(web::DIRECTORY), |options| {
-        let store = web::open(Store::builder(), options.sessions.as_deref())?;
+        let store = web::open(Store::builder().sessions_max(100_000), options.sessions.as_deref())?;
         let app = web::app(store, options.is_secure)?;
         Ok::<_, Box<dyn Error>>((app, HOW.to_owned()))
     })

@@ -24,7 +24,7 @@ The last cookie is the old one: it is refused. Ctrl-C ends the server.";
 
 fn main() -> ExitCode {
     serve::run("oxygen", 6060, None, |options| {
-        let builder = Store::builder();
+        let builder = Store::builder().sessions_max(100_000);
         let store = match &options.sessions {
             Some(directory) => builder.open(directory)?,
             None => builder.in_memory()?,

@@ -182,17 +182,24 @@ async fn demo_dashboard(State(context): State<Context>, visitor: Visitor) -> Res
 <p>The cookie is sealed: not even this browser's user can read the token inside it.</p>
 <table>
 <tr><th>Role<td>{}</tr>
-<tr><th>Logged in at<td>{} s since 1970</tr>
+<tr><th>Logged in at<td>{}</tr>
 <tr><th>Requests with a cookie that was not made here<td>{}</tr>
 </table>
 <form method="post" action="/logout"><button class="quiet">Log out</button></form>
 </section>"#,
         escape(&login.email),
         escape(&login.role),
-        login.login_time,
+        moment(login.login_time),
         context.bad_cookies.load(Ordering::Relaxed)
     );
     page("Oxygen sessions", "Dashboard", &body).into_response()
+}
+
+fn moment(seconds: i64) -> String {
+    time::OffsetDateTime::from_unix_timestamp(seconds).map_or_else(
+        |_| "an unknown time".to_owned(),
+        |time| format!("{} {:02}:{:02} UTC", time.date(), time.hour(), time.minute()),
+    )
 }
 
 async fn demo_logout(visitor: Visitor) -> web::Result<Redirect> {

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         };
         let encoding = Encoding::Sealed(Keys::generate()?);
         let config = Config { storage, encoding, is_secure: options.is_secure };
-        let (app, _) = web::app(Store::builder(), &config)?;
+        let (app, _) = web::app(Store::builder().sessions_max(100_000), &config)?;
         Ok::<_, Box<dyn std::error::Error>>((app, HOW.to_owned()))
     })
 }

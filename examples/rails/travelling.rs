@@ -16,7 +16,7 @@ use axum::http::HeaderValue;
 use axum::http::header::{COOKIE, SET_COOKIE};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cloakroom::cookie::{Cookie, CookieError};
+use cloakroom::cookie::{Cookie, CookieError, values};
 use cloakroom::web::{self, Session};
 use cloakroom::{ArchivedAttributes, Attributes, SessionId};
 use rkyv::rancor;
@@ -144,9 +144,12 @@ impl Travelling {
         Ok(result)
     }
 
-    /// The data is gone with its session.
+    /// The data is gone with its session, and so is the cookie, if the browser has one.
     pub(crate) fn forget(&self) {
-        *self.state() = Sent { sealed: None, set_cookie: Some(self.0.cookie.remove()) };
+        let name = self.0.cookie.name();
+        let has_cookie = self.0.presented.iter().any(|line| values(line, name).next().is_some());
+        let set_cookie = has_cookie.then(|| self.0.cookie.remove());
+        *self.state() = Sent { sealed: None, set_cookie };
     }
 }
 

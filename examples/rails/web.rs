@@ -1,4 +1,7 @@
 //! The routes of the notes' application, and its configuration.
+//!
+//! Forms of other sites come without the cookie (`SameSite=Lax`). Where that is not enough, use
+//! `cloakroom::web::Checked`: the token that Rails has by `protect_from_forgery`.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

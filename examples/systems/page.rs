@@ -36,7 +36,7 @@ pre { white-space: pre-wrap; margin: .5rem 0 }
 table { width: 100%; border-collapse: collapse; font-size: .92rem }
 th, td { text-align: left; padding: .4rem .6rem .4rem 0; border-bottom: 1px solid var(--line);
   overflow-wrap: anywhere }
-th { color: var(--soft); font-weight: 500 } tr:last-child td { border-bottom: 0 }
+th { color: var(--soft); font-weight: 500 } tr:last-child > * { border-bottom: 0 }
 .notice { border-left: .3rem solid var(--good) } .alert { border-left: .3rem solid var(--bad) }
 .soft { color: var(--soft); font-size: .9rem }
 [hidden] { display: none }

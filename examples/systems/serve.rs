@@ -1,6 +1,6 @@
 //! How the five systems are started: the command line, the socket, the end on Ctrl-C.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,8 +91,9 @@ async fn serve(app: Router, port: u16, how: &str) -> Result<(), String> {
         _ => format!("cannot listen on 127.0.0.1:{port}: {error}"),
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    println!("Listening on http://{address}");
-    println!("{}", how.replace("{url}", &format!("http://{address}")));
+    let how = how.replace("{url}", &format!("http://{address}"));
+    // Nobody has to listen any more (`flask | head`).
+    let _ = writeln!(std::io::stdout(), "Listening on http://{address}\n{how}");
     tokio::select! {
         result = axum::serve(listener, app) => result.map_err(|error| error.to_string()),
         // Sockets may stay open for hours: nobody waits for them.

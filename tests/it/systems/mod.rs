@@ -7,6 +7,8 @@
 
 mod browser;
 mod flask;
+mod justpy;
+mod notebook;
 mod oxygen;
 mod rails;
 

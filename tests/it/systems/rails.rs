@@ -116,6 +116,8 @@ async fn a_page_that_does_not_ask_leaves_no_trace() {
         assert_eq!(browser.get("/about").await.set_cookie(), None);
         let after = server.store.info(id).unwrap();
         assert_eq!((after.version, after.last_seen), (before.version, before.last_seen));
+        // Nor is there anything to remove where a stranger logs out.
+        assert!(go(&mut server.browser(), "/logout", "").await.set_cookies().is_empty());
         // To look is no reason for a session either.
         assert_eq!(server.browser().get("/").await.set_cookie(), None);
         assert_eq!(server.store.stats().live, 1);
@@ -192,7 +194,7 @@ async fn the_five_ways_to_end() {
         assert_eq!(see_credits(&mut browser).await, 10);
         // 2: the user clears his cookies.
         assert_eq!(see_credits(&mut server.browser()).await, 0);
-        // 3: the secret changes. OURS: a ring of secrets; only dropping the old one ends it.
+        // 3: the secret changes. OURS: a ring of them, so that only dropping the old one ends it.
         keys.rotate("a new secret, of at least 32 bytes").unwrap();
         assert_eq!(see_credits(&mut browser).await, 10);
         keys.replace(["yet another secret, of 32 bytes.."]).unwrap();
