@@ -27,12 +27,13 @@ impl Sessions {
         missing: Missing,
         f: impl FnOnce(Record<'_>) -> R,
     ) -> Result<R, Missing> {
-        if !is_updating() || self.is_forked() {
+        if missing != Missing::Unknown || !is_updating() || self.is_forked() {
             return Err(missing);
         }
         let Some(backing) = self.backing.get() else {
-            // Since that lookup all of it came into memory, or was there before.
-            return self.look(pinned, id, touch).map(f);
+            // Since that lookup all of it may have come into memory.
+            self.common.table.find(pinned, id).ok_or(missing)?;
+            return self.look_in_memory(pinned, id, touch).map(f);
         };
         let target = self.target_beside(pinned, &backing, id)?;
         let Some(fresh) = self.fresh_beside(&backing, target) else {
@@ -41,7 +42,7 @@ impl Sessions {
             if target != id && !is_session() {
                 return Err(Missing::Ended(Reason::Rotated));
             }
-            return self.look(pinned, target, touch).map(f);
+            return self.look_in_memory(pinned, target, touch).map(f);
         };
         let (now, tick) = self.now();
         if !fresh.record().life().load().is_live(tick) {
@@ -51,7 +52,7 @@ impl Sessions {
             backing.note_seen(target, now);
             if self.fresh_beside(&backing, target).is_none() {
                 // It came into memory meanwhile, perhaps without that.
-                return self.look(pinned, target, touch).map(f);
+                return self.look_in_memory(pinned, target, touch).map(f);
             }
         }
         Ok(f(fresh.record()))

@@ -5,7 +5,6 @@
 
 use super::Sessions;
 use super::backing::{Backing, weigh};
-use super::updating::is_updating;
 use crate::budget::{Class, Cost};
 use crate::clock::Tick;
 use crate::error::{Error, Limit, Result};
@@ -73,11 +72,10 @@ impl Sessions {
         }
     }
 
-    /// As [`Sessions::bring`], for lookups: to them what cannot be read is unknown. Does nothing
-    /// where a lock is held.
+    /// As [`Sessions::bring`], for lookups: to them what cannot be read is unknown.
     #[cold]
     pub(super) fn bring_to_look(&self, pinned: Pinned<'_>, id: SessionId) {
-        if !is_updating() && !self.is_forked() {
+        if !self.is_forked() {
             let _ = self.bring_with_successor(pinned, id);
         }
     }

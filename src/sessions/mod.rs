@@ -208,15 +208,28 @@ impl Sessions {
         touch: bool,
     ) -> Result<Record<'g>, Missing> {
         if self.is_backed() {
+            if is_updating() {
+                // `look_beside` goes on.
+                return Err(Missing::Unknown);
+            }
             self.bring_to_look(pinned, id);
         }
+        self.look_in_memory(pinned, id, touch)
+    }
+
+    fn look_in_memory<'g>(
+        &self,
+        pinned: Pinned<'g>,
+        id: SessionId,
+        touch: bool,
+    ) -> Result<Record<'g>, Missing> {
         let found = if self.is_forked() { Err(Missing::Unknown) } else { self.resolve(pinned, id) };
         match found {
             Ok(record) => {
                 pinned.count_hit();
                 let life = record.life().load();
                 if touch && !life.is_superseded() && !self.seen(pinned, record, life) {
-                    return self.look_again(pinned, id, touch);
+                    return self.look_in_memory(pinned, id, touch);
                 }
                 Ok(record)
             }

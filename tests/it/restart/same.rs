@@ -334,7 +334,7 @@ fn check(
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if crate::support::full() { 3000 } else { 60 },
+        cases: if crate::support::full() { 3000 } else { 40 },
         max_shrink_iters: 2000,
         ..ProptestConfig::default()
     })]
