@@ -194,6 +194,16 @@ pub use watch::Watch;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-#[cfg(all(doctest, feature = "axum-08", feature = "actix-web-4"))]
+#[cfg(all(doctest, feature = "axum-08", feature = "actix-web-4", feature = "_tests"))]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
+
+#[cfg(all(
+    doctest,
+    feature = "axum-08",
+    feature = "tower-sessions-015",
+    feature = "actix-session-011",
+    feature = "_tests"
+))]
+#[doc = include_str!("../docs/migrate.md")]
+struct Migrate;

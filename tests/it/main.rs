@@ -1,14 +1,20 @@
 //! The behaviour tests of the crate, one module per promise, linked as one binary.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-#[cfg(feature = "actix-session-011")]
+#[cfg(all(feature = "actix-session-011", feature = "_tests"))]
 mod actix_session;
 mod architecture;
 #[cfg(unix)]
 mod backup;
 #[cfg(all(unix, feature = "cli"))]
 mod cli;
-#[cfg(all(feature = "conformance", feature = "actix-session-011", feature = "tower-sessions-015"))]
+#[cfg(all(
+    feature = "conformance",
+    feature = "actix-session-011",
+    feature = "axum-08",
+    feature = "tower-sessions-015",
+    feature = "_tests"
+))]
 mod conformance;
 #[cfg(feature = "cookie")]
 mod cookie;
@@ -39,10 +45,10 @@ mod stress;
 mod support;
 #[cfg(feature = "axum-08")]
 mod systems;
-#[cfg(feature = "tower-sessions-015")]
+#[cfg(all(feature = "tower-sessions-015", feature = "_tests"))]
 mod tower_sessions;
 mod watch;
-#[cfg(feature = "actix-web-4")]
+#[cfg(all(feature = "actix-web-4", feature = "_tests"))]
 mod web_actix;
 #[cfg(feature = "axum-08")]
 mod web_axum;

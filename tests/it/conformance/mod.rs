@@ -5,7 +5,9 @@
 //! say.
 
 mod actix;
+mod server;
 mod tower;
+mod web;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +96,11 @@ fn expect(report: &Report, failed: &[Case], not_applicable: &[Case]) {
         assert!(is_as_expected, "{case:?}\n{report}");
     }
     println!("{report}");
+}
+
+#[test]
+fn our_own_layer() {
+    expect(&run("cloakroom's layer for axum", web::layer), &[], &[Case::Unreadable]);
 }
 
 #[test]
