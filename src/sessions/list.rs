@@ -76,9 +76,8 @@ impl Sessions {
         live.into_iter().map(|record| self.describe(record)).collect()
     }
 
-    /// The owner's live sessions, those first that were longest ago created with the owner, bound
-    /// to him, or proven anew to be his: the order of the index, but for sessions that came from
-    /// the files in any order.
+    /// The owner's live sessions in the order in which they became his. Files do not tell it: a
+    /// store that has some goes by when each was authenticated, as it will after a restart.
     pub(super) fn live_of<'g>(
         &self,
         pinned: Pinned<'g>,
@@ -88,7 +87,9 @@ impl Sessions {
         let (_, now) = self.now();
         let ids = guard.list(owner).into_iter();
         let mut live: Vec<_> = ids.filter_map(|id| self.live(pinned, id, now)).collect();
-        live.sort_by_key(|record| self.trailer_of(*record).authenticated);
+        if self.has_files() {
+            live.sort_by_key(|record| self.trailer_of(*record).authenticated);
+        }
         live
     }
 

@@ -114,10 +114,10 @@ pub(crate) const SEEDS: &[Seed] = &[
         if let Some(guard) = guard {
             guard.remove(owner, id);
         }
-        journaled.map(|()| Outcome::Done)",
+        journaled.map(|()| Outcome::Done(found.record))",
         seeded: "\
         let _ = guard;
-        journaled.map(|()| Outcome::Done)",
+        journaled.map(|()| Outcome::Done(found.record))",
         test: Test::It("seeds::an_owner_without_sessions_is_forgotten"),
     },
     Seed {
