@@ -25,16 +25,25 @@ pub(crate) struct Saver {
 struct Shared {
     /// The generation of the last snapshot. One is taken at a time.
     last: Mutex<u64>,
-    /// The log's bytes when it was begun.
+    /// The log's bytes when it was begun, those found at the start included.
     bytes: AtomicU64,
+    /// The bytes of the log that earlier openings left, which count as well: else many short runs
+    /// would make it grow without end.
+    found: u64,
     snapshot_bytes: u64,
 }
 
 impl Saver {
-    /// Starts the thread. `last` is the generation of the newest snapshot.
-    pub(crate) fn start(sessions: &Arc<Sessions>, last: u64, snapshot_bytes: u64) -> Result<Saver> {
-        let shared =
-            Arc::new(Shared { last: Mutex::new(last), bytes: AtomicU64::new(0), snapshot_bytes });
+    /// Starts the thread. `last` is the generation of the newest snapshot, `found` the bytes of
+    /// the log behind it.
+    pub(crate) fn start(
+        sessions: &Arc<Sessions>,
+        last: u64,
+        found: u64,
+        snapshot_bytes: u64,
+    ) -> Result<Saver> {
+        let (last, bytes) = (Mutex::new(last), AtomicU64::new(0));
+        let shared = Arc::new(Shared { last, bytes, found, snapshot_bytes });
         let store = Arc::downgrade(sessions);
         let run = {
             let shared = Arc::clone(&shared);
@@ -96,7 +105,8 @@ impl Shared {
         let stats = journal.stats();
         let live = sessions.common.budget.sums().0.bytes;
         let most = self.snapshot_bytes.max(LOG_FACTOR.saturating_mul(live));
-        stats.degraded || stats.log_bytes.saturating_sub(self.bytes.load(Relaxed)) > most
+        let log_bytes = stats.log_bytes + self.found;
+        stats.degraded || log_bytes.saturating_sub(self.bytes.load(Relaxed)) > most
     }
 
     fn save(&self, sessions: &Sessions) -> Result<Saved> {
@@ -105,7 +115,7 @@ impl Shared {
         // Also after a failure: a file that could not be removed keeps its name for itself.
         *last += 1;
         let saved = sessions.save(*last)?;
-        self.bytes.store(bytes, Relaxed);
+        self.bytes.store(bytes + self.found, Relaxed);
         saved.ok_or(Error::Forked)
     }
 }

@@ -402,6 +402,11 @@ impl<F: Files> Survey<F> {
         latest
     }
 
+    /// The bytes of the files that are the log.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.used.iter().map(|segment| segment.bytes.as_ref().len() as u64).sum()
+    }
+
     /// The file of the snapshot.
     pub(crate) fn snapshot_name(&self) -> String {
         SnapshotName { generation: self.generation }.finished()

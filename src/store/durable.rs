@@ -154,11 +154,11 @@ impl<S: SessionData> Builder<S> {
         };
         let journal = Journal::open(Arc::clone(&files), &survey, keeping, calendar)?;
         journal.hold(held);
-        let generation = survey.generation;
+        let (generation, log_bytes) = (survey.generation, survey.log_bytes());
         drop(survey);
         let _ = sessions.journal.set(journal);
         let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
-        let saver = Saver::start(&sessions, generation, keep.snapshot_bytes)?;
+        let saver = Saver::start(&sessions, generation, log_bytes, keep.snapshot_bytes)?;
         report.elapsed = watch.elapsed();
         let loader = match backing.filter(|_| keep.loader_thread) {
             Some(backing) => {

@@ -187,6 +187,30 @@ fn snapshots_bound_the_log() {
     }
 }
 
+/// A server that is started again and again, and does little each time, leaves no long log behind:
+/// what earlier runs wrote counts as well.
+#[test]
+fn short_runs_bound_the_log() {
+    let directory = Directory::new("short-runs");
+    for run in 0..30 {
+        let store: Store = small().snapshot_bytes(4 << 20).open(&directory.0).unwrap();
+        store.create(data(run)).unwrap();
+        // The saver looks five times a second.
+        let begun = directory.files("log-").len();
+        for _ in 0..100 {
+            if begun < 8 || directory.files("log-").len() < begun {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        store.close().unwrap();
+        let logs = directory.files("log-").len();
+        assert!(logs < 12, "run {run}: {logs} files");
+    }
+    let store: Store = small().open(&directory.0).unwrap();
+    assert_eq!(store.stats().live, 30);
+}
+
 /// A directory belongs to one store; who waits gets it once the other has closed.
 #[test]
 fn a_directory_is_locked() {
