@@ -156,6 +156,7 @@ mod token;
 mod version;
 mod watch;
 mod wheel;
+mod worker;
 
 #[cfg(feature = "actix-web-4")]
 pub use adapter::actix;

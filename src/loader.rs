@@ -1,15 +1,14 @@
 //! The loader thread: brings the sessions of a mapped snapshot into memory, then gives the map
 //! back.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
 use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
-use crate::fork;
 use crate::sessions::{Backing, Brought, Sessions};
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering::Relaxed;
+use crate::worker::Worker;
 
 /// Without memory it looks again after so long.
 const PAUSE_WITHOUT_MEMORY: Duration = Duration::from_millis(100);
@@ -17,17 +16,9 @@ const PAUSE_WITHOUT_MEMORY: Duration = Duration::from_millis(100);
 const PAUSE_AT_END: Duration = Duration::from_millis(1);
 /// After each piece of work it leaves the processor to others for a part of the time it took.
 const REST_PARTS: u32 = 8;
-/// How long a stop waits for the thread, at most. Usually it is done with a chunk in a moment; but
-/// it may be in the caller's closure.
-const STOP_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The thread, which holds the store only while it works on a chunk.
-pub(crate) struct Loader {
-    thread: Option<std::thread::JoinHandle<()>>,
-    /// Nothing is ever sent: it is closed when the thread has run.
-    ended: Receiver<()>,
-    generation: u32,
-}
+pub(crate) struct Loader(Worker);
 
 impl Loader {
     /// Starts the thread. `told` hears after each chunk how far it is; the error that ends it, if
@@ -38,9 +29,7 @@ impl Loader {
         mut told: impl FnMut(&Backing, Option<&Error>) + Send + 'static,
     ) -> Result<Loader> {
         let store = Arc::downgrade(sessions);
-        let (running, ended) = channel();
         let run = move || {
-            let _running = running;
             let mut is_roomy = false;
             loop {
                 let Some(sessions) = store.upgrade() else { return };
@@ -79,29 +68,11 @@ impl Loader {
                 std::thread::park_timeout(PAUSE_AT_END);
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("cloakroom-loader".into())
-            .spawn(run)
-            .map_err(Error::Thread)?;
-        Ok(Loader { thread: Some(thread), ended, generation: fork::generation() })
+        Worker::start("cloakroom-loader", run).map(Loader)
     }
 
-    /// Waits for the thread, which stops since its store is closing; not if it is the caller, and
-    /// not for long.
+    /// Waits for the thread, which stops since its store is closing; not for long.
     pub(crate) fn stop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if self.generation != fork::generation() {
-            // The thread is the parent's.
-            std::mem::forget(thread);
-            return;
-        }
-        thread.thread().unpark();
-        if thread.thread().id() == std::thread::current().id() {
-            return;
-        }
-        if self.ended.recv_timeout(STOP_WAIT_MAX) == Err(RecvTimeoutError::Disconnected) {
-            // A panic of the thread was reported when it happened.
-            let _ = thread.join();
-        }
+        self.0.stop();
     }
 }

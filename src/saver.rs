@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::fork;
 use crate::sessions::{Saved, Sessions};
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock};
+use crate::worker::Worker;
 
 /// How often the thread looks.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -18,8 +18,7 @@ const LOG_FACTOR: u64 = 2;
 /// The thread, which holds the store only while it works.
 pub(crate) struct Saver {
     shared: Arc<Shared>,
-    thread: Option<std::thread::JoinHandle<()>>,
-    generation: u32,
+    thread: Worker,
 }
 
 struct Shared {
@@ -64,34 +63,20 @@ impl Saver {
                 }
             }
         };
-        let thread = std::thread::Builder::new()
-            .name("cloakroom-saver".into())
-            .spawn(run)
-            .map_err(Error::Thread)?;
-        Ok(Saver { shared, thread: Some(thread), generation: fork::generation() })
+        Ok(Saver { shared, thread: Worker::start("cloakroom-saver", run)? })
     }
 
     /// Takes a snapshot now.
     pub(crate) fn save(&self, sessions: &Sessions) -> Result<Saved> {
-        if self.generation != fork::generation() {
+        if self.thread.is_forked() {
             return Err(Error::Forked);
         }
         self.shared.save(sessions)
     }
 
-    /// Wakes the thread, which stops, and waits for that; not if it is the caller.
+    /// Waits for the thread, which stops: the files are let go only then. It runs no caller's code.
     pub(crate) fn stop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
-        if self.generation != fork::generation() {
-            // The thread is the parent's.
-            std::mem::forget(thread);
-            return;
-        }
-        thread.thread().unpark();
-        if thread.thread().id() != std::thread::current().id() {
-            // A panic of the thread was reported when it happened.
-            let _ = thread.join();
-        }
+        self.thread.finish();
     }
 }
 
