@@ -193,7 +193,7 @@ fn manifest(text: &str) -> String {
     let mut in_bench = false;
     for line in text.lines() {
         if line.starts_with('[') {
-            in_bench = ["[[bench]]", "[[bin]]", "[[example]]"].contains(&line);
+            in_bench = line == "[[bench]]" || line == "[[example]]";
         }
         if !in_bench && !unwanted(line) {
             kept.push_str(line);
