@@ -9,12 +9,12 @@ use http::header::{
     AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY,
     WWW_AUTHENTICATE,
 };
-use http::{Request, Response, StatusCode};
+use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::adapter::web::{CHALLENGE, Head, NO_STORE, Open, Session, Sessions, lists};
+use crate::adapter::web::{Field, Headers, Open, Session, Sessions};
 use crate::{Attributes, SessionData};
 
 /// Puts the [`Session`] into each request, and the cookie into the response.
@@ -107,8 +107,7 @@ where
             None
         } else {
             let headers = request.headers();
-            let open =
-                self.sessions.begin(values(headers, &COOKIE), values(headers, &AUTHORIZATION));
+            let open = self.sessions.begin(values(headers, COOKIE), values(headers, AUTHORIZATION));
             request.extensions_mut().insert(open.session());
             Some(open)
         };
@@ -116,7 +115,7 @@ where
     }
 }
 
-fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h [u8]> {
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
     headers.get_all(name).into_iter().map(HeaderValue::as_bytes)
 }
 
@@ -147,30 +146,35 @@ where
         let this = self.project();
         let mut response = ready!(this.inner.poll(context))?;
         if let Some(open) = this.open.take() {
-            let status = response.status();
-            add(open.finish(), status, response.headers_mut());
+            let status = response.status().as_u16();
+            open.finish().add_to(status, response.headers_mut());
         }
         Poll::Ready(Ok(response))
     }
 }
 
-/// Adds to the headers of a response, and takes nothing away.
-fn add(head: Head, status: StatusCode, headers: &mut HeaderMap) {
-    for name in head.vary {
-        if !lists(values(headers, &VARY), name) && !lists(values(headers, &VARY), "*") {
-            headers.append(VARY, HeaderValue::from_static(name));
+impl Headers for HeaderMap {
+    fn lines(&self, field: Field) -> impl Iterator<Item = &[u8]> {
+        values(self, name(field))
+    }
+
+    fn append(&mut self, field: Field, line: &'static str) {
+        self.append(name(field), HeaderValue::from_static(line));
+    }
+
+    fn append_secret(&mut self, field: Field, line: String) {
+        if let Ok(mut line) = HeaderValue::try_from(line) {
+            line.set_sensitive(true);
+            self.append(name(field), line);
         }
     }
-    if head.is_secret && !lists(values(headers, &CACHE_CONTROL), NO_STORE) {
-        headers.append(CACHE_CONTROL, HeaderValue::from_static(NO_STORE));
-    }
-    if let Some(line) = head.set_cookie
-        && let Ok(mut line) = HeaderValue::try_from(line)
-    {
-        line.set_sensitive(true);
-        headers.append(SET_COOKIE, line);
-    }
-    if head.challenge && status == StatusCode::UNAUTHORIZED {
-        headers.entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static(CHALLENGE));
+}
+
+fn name(field: Field) -> HeaderName {
+    match field {
+        Field::Vary => VARY,
+        Field::CacheControl => CACHE_CONTROL,
+        Field::SetCookie => SET_COOKIE,
+        Field::WwwAuthenticate => WWW_AUTHENTICATE,
     }
 }

@@ -13,13 +13,53 @@ pub(crate) struct Head {
     pub(crate) challenge: bool,
 }
 
-pub(crate) const NO_STORE: &str = "no-store";
+const NO_STORE: &str = "no-store";
 /// RFC 6750, section 3.
-pub(crate) const CHALLENGE: &str = "Bearer";
+const CHALLENGE: &str = "Bearer";
+
+/// A header of a response that the session has something to say in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Field {
+    Vary,
+    CacheControl,
+    SetCookie,
+    WwwAuthenticate,
+}
+
+/// The headers of a response, as a framework has them.
+pub(crate) trait Headers {
+    /// The lines of a header.
+    fn lines(&self, field: Field) -> impl Iterator<Item = &[u8]>;
+    /// Adds a line to those that are there.
+    fn append(&mut self, field: Field, line: &'static str);
+    /// Adds a line that is shown in no log.
+    fn append_secret(&mut self, field: Field, line: String);
+}
+
+impl Head {
+    /// Adds to the headers of a response with this status, and takes nothing away.
+    pub(crate) fn add_to(self, status: u16, headers: &mut impl Headers) {
+        for name in self.vary {
+            if !lists(headers.lines(Field::Vary), name) && !lists(headers.lines(Field::Vary), "*") {
+                headers.append(Field::Vary, name);
+            }
+        }
+        if self.is_secret && !lists(headers.lines(Field::CacheControl), NO_STORE) {
+            headers.append(Field::CacheControl, NO_STORE);
+        }
+        if let Some(line) = self.set_cookie {
+            headers.append_secret(Field::SetCookie, line);
+        }
+        let asks = self.challenge && status == 401;
+        if asks && headers.lines(Field::WwwAuthenticate).next().is_none() {
+            headers.append(Field::WwwAuthenticate, CHALLENGE);
+        }
+    }
+}
 
 /// Whether the lines of a header that is a list (RFC 9110, section 5.6.1) hold this element, in
 /// any case.
-pub(crate) fn lists<'h>(mut lines: impl Iterator<Item = &'h [u8]>, element: &str) -> bool {
+fn lists<'h>(mut lines: impl Iterator<Item = &'h [u8]>, element: &str) -> bool {
     lines.any(|line| {
         let mut elements = line.split(|&byte| byte == b',');
         elements.any(|other| other.trim_ascii().eq_ignore_ascii_case(element.as_bytes()))

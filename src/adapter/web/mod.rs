@@ -27,7 +27,7 @@ pub use csrf::{CSRF_FIELD, CSRF_HEADER, Checked};
 pub(crate) use csrf::{in_form, is_form};
 pub use error::{Error, Result};
 pub(crate) use exchange::Open;
-pub(crate) use head::{CHALLENGE, Head, NO_STORE, lists};
+pub(crate) use head::{Field, Headers};
 pub use session::Session;
 pub use sessions::{BadCookie, Sessions};
 pub use user::User;
