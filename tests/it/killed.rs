@@ -5,7 +5,6 @@
 //! and compares. A kill comes from outside after a random time, or, by strace, at the n-th system
 //! call of a kind; there a call can also be made to fail.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus, Stdio};
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use cloakroom::{Append, Attributes, Builder, Reason, SessionId, Store};
 
-use crate::support::{Directory, full};
+use crate::support::{Directory, Told, full};
 
 /// The directory of the process that is to be killed.
 const VICTIM: &str = "CLOAKROOM_VICTIM";
@@ -80,16 +79,14 @@ fn victim() {
 /// What is known of the sessions of the processes so far.
 struct Witness {
     directory: Directory,
-    /// The count that a session has at least; None of one that has ended.
-    known: HashMap<String, Option<i64>>,
-    steps: usize,
+    told: Told,
     append: Append,
 }
 
 impl Witness {
     fn new(name: &str) -> Witness {
         let (directory, append) = (Directory::new(name), Append::Mapped);
-        Witness { directory, known: HashMap::new(), steps: 0, append }
+        Witness { directory, told: Told::default(), append }
     }
 
     /// Runs a victim, behind a prefix of its command line, for that long at most. Takes down what
@@ -115,18 +112,7 @@ impl Witness {
             child.kill().unwrap();
         }
         let status = child.wait().unwrap();
-        for line in reading.join().unwrap().lines() {
-            let mut words = line.split(' ');
-            let (Some(what @ ("new" | "end")), Some(id), Some(n)) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            // The last line may be cut off.
-            let Some(n) = n.strip_suffix('.') else { continue };
-            self.known.insert(id.to_owned(), (what == "new").then(|| n.parse().unwrap()));
-            self.steps += 1;
-        }
+        reading.join().unwrap().lines().for_each(|line| self.told.hear(line));
         status
     }
 
@@ -134,23 +120,10 @@ impl Witness {
     fn check(&mut self, what: &str) {
         let store: Store = small().open(&self.directory.0).unwrap();
         store.validate();
-        let mut in_doubt = 0;
-        for (id, expected) in &mut self.known {
-            let found = n_of(&store, id.parse().unwrap());
-            match *expected {
-                Some(n) => match found {
-                    Some(found) => assert!(found >= n, "{what}: {id}: {found} after {n}"),
-                    // The call that ended it was under way.
-                    None => in_doubt += 1,
-                },
-                None => assert!(found.is_none(), "{what}: {id} is back"),
-            }
-            *expected = found;
-        }
-        assert!(in_doubt <= 1, "{what}: {in_doubt} sessions are lost");
+        self.told.compare(&store, what);
         // Ended ones stay ended: the newest thousands are enough to ask for again.
-        if self.known.len() > 20_000 {
-            self.known.retain(|_, expected| expected.is_some());
+        if self.told.known.len() > 20_000 {
+            self.told.known.retain(|_, expected| expected.is_some());
         }
     }
 }
@@ -168,8 +141,12 @@ fn a_killed_process_loses_nothing_that_returned() {
         assert_eq!(status.signal(), Some(9), "the victim ended by itself: {status}");
         witness.check(&format!("kill {kill}"));
     }
-    assert!(witness.steps > 100 * kills as usize, "{} steps in {kills} kills", witness.steps);
-    println!("{kills} kills, {} returned calls, none lost", witness.steps);
+    assert!(
+        witness.told.steps > 100 * kills as usize,
+        "{} steps in {kills} kills",
+        witness.told.steps
+    );
+    println!("{kills} kills, {} returned calls, none lost", witness.told.steps);
 }
 
 /// Every system call that changes a file.

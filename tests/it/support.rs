@@ -1,5 +1,6 @@
 //! What the tests of several promises need: processes of their own, time limits, parallel starts.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -46,6 +47,48 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// What a process that is killed said of its sessions, each of which holds a count `n`: a line
+/// `new ID N.` or `end ID 0.` for each call that returned.
+#[derive(Default)]
+pub(crate) struct Told {
+    /// The count that a session has at least; None of one that has ended.
+    pub(crate) known: HashMap<SessionId, Option<i64>>,
+    pub(crate) steps: usize,
+}
+
+impl Told {
+    /// Takes down a line. The last one of a process may be cut off.
+    pub(crate) fn hear(&mut self, line: &str) {
+        let mut words = line.split(' ');
+        let (Some(what @ ("new" | "end")), Some(id), Some(n)) =
+            (words.next(), words.next(), words.next())
+        else {
+            return;
+        };
+        let Some(n) = n.strip_suffix('.') else { return };
+        let n = (what == "new").then(|| n.parse().unwrap());
+        self.known.insert(id.parse().unwrap(), n);
+        self.steps += 1;
+    }
+
+    /// Compares the store with what was said, and goes on from what it has. One call may have been
+    /// under way.
+    pub(crate) fn compare(&mut self, store: &Store, what: &str) {
+        let mut in_doubt = 0;
+        for (&id, expected) in &mut self.known {
+            let found = store.read(id, |s| s.get_i64("n").unwrap()).ok();
+            match (*expected, found) {
+                (Some(n), Some(found)) => assert!(found >= n, "{what}: {id}: {found} after {n}"),
+                // The call that ended it was under way.
+                (Some(_), None) => in_doubt += 1,
+                (None, found) => assert!(found.is_none(), "{what}: {id} is back"),
+            }
+            *expected = found;
+        }
+        assert!(in_doubt <= 1, "{what}: {in_doubt} sessions are lost");
     }
 }
 

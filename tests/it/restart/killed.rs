@@ -1,11 +1,11 @@
 //! A process that is killed while sessions are on their way into memory.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use cloakroom::{Reason, SessionId, Store};
 
-use super::{data, filled, n_of, small};
+use super::{data, filled, small};
+use crate::support::Told;
 
 /// The directory of the process that is to be killed.
 const VICTIM: &str = "CLOAKROOM_RESTART_VICTIM";
@@ -50,9 +50,8 @@ fn a_kill_on_the_way_loses_nothing() {
     let list = directory.0.with_extension("ids");
     let text: Vec<_> = ids.iter().map(ToString::to_string).collect();
     std::fs::write(&list, text.join("\n")).unwrap();
-    let mut known: HashMap<SessionId, Option<i64>> =
-        ids.iter().enumerate().map(|(n, &id)| (id, Some(n as i64))).collect();
-    let mut steps = 0;
+    let known = ids.iter().enumerate().map(|(n, &id)| (id, Some(n as i64))).collect();
+    let mut told = Told { known, steps: 0 };
     for kill in 0..kills {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap())
             .args(["restart::killed::victim", "--exact", "--nocapture", "--test-threads=1"])
@@ -79,38 +78,14 @@ fn a_kill_on_the_way_loses_nothing() {
         std::thread::sleep(Duration::from_millis(1 + 3 * (kill % 8)));
         child.kill().unwrap();
         child.wait().unwrap();
-        for line in reading.join().unwrap() {
-            let mut words = line.split(' ');
-            let (Some(what @ ("new" | "end")), Some(id), Some(n)) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            // The last line may be cut off.
-            let Some(n) = n.strip_suffix('.') else { continue };
-            let n = (what == "new").then(|| n.parse().unwrap());
-            known.insert(id.parse().unwrap(), n);
-            steps += 1;
-        }
+        reading.join().unwrap().iter().for_each(|line| told.hear(line));
         // Opened again without the log ever becoming a snapshot, once from the file, once as a
         // whole.
         let builder = small().loader_thread(false);
         let store: Store = builder.open(&directory.0).unwrap();
-        let mut in_doubt = 0;
-        for (id, expected) in &mut known {
-            let found = n_of(&store, *id);
-            match *expected {
-                Some(n) => match found {
-                    Ok(found) => assert!(found >= n, "{id}: {found} after {n}"),
-                    Err(_) => in_doubt += 1,
-                },
-                None => assert!(found.is_err(), "{id} is back"),
-            }
-            *expected = found.ok();
-        }
-        assert!(in_doubt <= 1, "{in_doubt} sessions are lost");
+        told.compare(&store, &format!("kill {kill}"));
         store.validate();
     }
     let _ = std::fs::remove_file(&list);
-    assert!(steps > 20 * kills as usize, "{steps} steps in {kills} kills");
+    assert!(told.steps > 20 * kills as usize, "{} steps in {kills} kills", told.steps);
 }
