@@ -1,8 +1,8 @@
 //! Times of the store's own operations, with criterion: `cargo bench --bench operations`.
 //!
 //! 100,000 sessions of five attributes, chosen at random; nothing else runs. For the store beside
-//! others, see `cargo compare`; for counts that a noisy machine leaves alone, the bench
-//! `instructions`.
+//! others, see `cargo compare`; for counts that a noisy machine leaves alone, `cargo
+//! instructions`.
 
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on fails")]
 

@@ -77,6 +77,20 @@ impl Key {
     }
 }
 
+/// Asks the processor for the cache line of an address, whatever is there.
+#[inline(always)]
+pub(crate) fn prefetch(address: u64) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let line = std::ptr::without_provenance(address as usize);
+        // SAFETY: a hint that reads nothing and cannot fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// The prefix of an id with this low half: what orders the entries of a shard.
 #[inline(always)]
 pub(crate) fn prefix_of(lo: u64) -> u32 {
@@ -159,6 +173,12 @@ impl Array {
     pub(crate) fn home(self, lo: u64) -> u64 {
         // The prefix in the top bits of 32, of which the array's own number are left.
         u64::from((lo as u32) << (32 - PREFIX_BITS) >> (self.0 & 31))
+    }
+
+    /// Asks for the bucket in which a search for this id begins.
+    #[inline(always)]
+    pub(crate) fn fetch_home(self, lo: u64) {
+        prefetch(self.address() + self.home(lo) * BUCKET_BYTES as u64);
     }
 
     #[inline(always)]

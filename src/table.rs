@@ -11,7 +11,9 @@ use std::collections::VecDeque;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use crate::bucket::{Array, BITS_MAX, BUCKET_BYTES, Key, Place, SLOT_COUNT, SlotWord, prefix_of};
+use crate::bucket::{
+    Array, BITS_MAX, BUCKET_BYTES, Key, Place, SLOT_COUNT, SlotWord, prefetch, prefix_of,
+};
 use crate::clock::Stopwatch;
 use crate::memory::{Memory, OutOfMemory, Pool};
 use crate::reclaim::{Collector, Pinned};
@@ -187,6 +189,24 @@ impl Table {
         // SAFETY: a published word is a record's; retired ones stay until the pin ends.
         let record = unsafe { Record::from_word(word) };
         record.is(hi, lo).then_some(record)
+    }
+
+    /// Asks for the bucket in which a search for this id begins.
+    #[inline(always)]
+    pub(crate) fn fetch_bucket(&self, _pinned: Pinned<'_>, id: SessionId) {
+        self.array(self.shard_of(id)).fetch_home(id.lo());
+    }
+
+    /// Asks for the record that [`Table::find_first`] would give, and the beginning of its data.
+    #[inline(always)]
+    pub(crate) fn fetch_record(&self, _pinned: Pinned<'_>, id: SessionId) {
+        let key = Key::new(id.hi(), id.lo());
+        // SAFETY: the array was in the directory after the pin was taken.
+        if let Some(word) = unsafe { self.array(self.shard_of(id)).first(key) } {
+            // The id and what follows it, 16 bytes behind the beginning: one line or two.
+            prefetch(word.address() + 16);
+            prefetch(word.address() + 63);
+        }
     }
 
     /// The newest record of this id, be it a session, an alias or a tombstone.

@@ -57,6 +57,7 @@ fn fill_randomly(secret: &mut [u8]) -> Result<()> {
 #[derive(Clone)]
 pub struct Token {
     secret: [u8; SECRET_BYTES],
+    id: SessionId,
 }
 
 impl Token {
@@ -65,7 +66,15 @@ impl Token {
 
     #[cfg(any(test, feature = "cookie"))]
     pub(crate) fn from_secret(secret: [u8; SECRET_BYTES]) -> Token {
-        Token { secret }
+        Token { secret, id: SessionId::of(&secret) }
+    }
+
+    /// A token whose secret `fill` writes in its place, so that no copy of it stays behind.
+    fn filled<E>(fill: impl FnOnce(&mut [u8; SECRET_BYTES]) -> Result<(), E>) -> Result<Token, E> {
+        let mut token = Token { secret: [0; SECRET_BYTES], id: SessionId(0) };
+        fill(&mut token.secret)?;
+        token.id = SessionId::of(&token.secret);
+        Ok(token)
     }
 
     /// The bytes of the secret, to be signed or sealed.
@@ -74,9 +83,9 @@ impl Token {
         &self.secret
     }
 
-    /// The id of the token's session. Costs one SHA-256 of 32 bytes.
+    /// The id of the token's session.
     pub fn id(&self) -> SessionId {
-        SessionId::of(&self.secret)
+        self.id
     }
 
     /// The secret as text, to be sent to the client and to nobody else.
@@ -85,6 +94,7 @@ impl Token {
     }
 
     /// Reads the text of a token. Any text that [`Token::expose`] cannot have made is refused.
+    /// Costs one SHA-256 of 32 bytes, for the id.
     ///
     /// # Errors
     /// [`Malformed::Token`].
@@ -92,28 +102,25 @@ impl Token {
         if text.len() != Token::TEXT_LEN {
             return Err(Malformed::Token);
         }
-        let mut token = Token { secret: [0; SECRET_BYTES] };
-        match URL_SAFE_NO_PAD.decode_slice(text, &mut token.secret) {
-            Ok(SECRET_BYTES) => Ok(token),
+        Token::filled(|secret| match URL_SAFE_NO_PAD.decode_slice(text, secret) {
+            Ok(SECRET_BYTES) => Ok(()),
             _ => Err(Malformed::Token),
-        }
+        })
     }
 }
 
 impl Secret for Token {
     fn generate() -> Result<Token> {
-        let mut token = Token { secret: [0; SECRET_BYTES] };
-        fill_randomly(&mut token.secret)?;
-        Ok(token)
+        Token::filled(|secret| fill_randomly(secret))
     }
 
     fn id(&self) -> SessionId {
-        self.id()
+        self.id
     }
 
     #[cfg(test)]
     fn from_secret(secret: [u8; SECRET_BYTES]) -> Token {
-        Token { secret }
+        Token::from_secret(secret)
     }
 }
 

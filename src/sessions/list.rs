@@ -51,14 +51,7 @@ impl Sessions {
 
     /// What the store knows of a session. Does not count as activity.
     pub(crate) fn info(&self, id: SessionId) -> Result<Info, Missing> {
-        let pin = self.pin();
-        let pinned = pin.pinned();
-        match self.look(pinned, id, false) {
-            Ok(record) => Ok(self.describe(record)),
-            Err(missing) => {
-                self.look_beside(pinned, id, false, missing, |record| self.describe(record))
-            }
-        }
+        self.show(id, false, |record| self.describe(record))
     }
 
     /// The owner's live sessions, oldest first.

@@ -15,6 +15,7 @@ mod end;
 #[cfg_attr(not(unix), path = "unjournaled.rs")]
 mod journaled;
 mod list;
+mod look;
 #[cfg(unix)]
 mod restore;
 mod rotate;
@@ -40,14 +41,14 @@ use updating::is_updating;
 
 use crate::budget::Budget;
 use crate::clock::{Clock, Nanos, TICK, Tick};
-use crate::error::{Error, Limit, Missing, Reason, Result};
+use crate::error::{Error, Limit, Result};
 use crate::events::{RawEvent, Subscribers};
 use crate::fork;
 use crate::life::Life;
 use crate::options::Options;
 use crate::owner::Owners;
 use crate::reclaim::{Guard, Pinned};
-use crate::record::{Change, Kind, OwnedRecord, Record, Trailer};
+use crate::record::{Change, OwnedRecord, Record, Trailer};
 use crate::shard::{Common, Locked, Shard};
 use crate::sync::Arc;
 use crate::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -155,218 +156,11 @@ impl Sessions {
         self.common.table.collector.pin()
     }
 
-    /// The live session with this id. Takes no lock; writes nothing shared unless it is time to
-    /// store that the session was seen.
-    ///
-    /// Deadlines are judged by the tick that the clock's thread keeps. Should that thread not be
-    /// run, a session may be returned so much later than its deadline; but a touch that is stored
-    /// is judged by the exact time, so that it never brings a session back.
-    #[inline(always)]
-    pub(crate) fn look<'g>(
-        &self,
-        pinned: Pinned<'g>,
-        id: SessionId,
-        touch: bool,
-    ) -> Result<Record<'g>, Missing> {
-        let now = self.clock.present();
-        if let Some(record) = self.common.table.find_first(pinned, id)
-            && record.life().load().is_fresh(now)
-        {
-            pinned.count_hit();
-            return Ok(record);
-        }
-        self.look_on(pinned, id, touch)
-    }
-
-    /// Whatever is not a plain hit: a session that is to be touched, or not in the first place
-    /// where it was looked for; an alias; none.
-    #[cold]
-    #[inline(never)]
-    fn look_on<'g>(
-        &self,
-        pinned: Pinned<'g>,
-        id: SessionId,
-        touch: bool,
-    ) -> Result<Record<'g>, Missing> {
-        let now = self.clock.present();
-        if let Some(record) = self.common.table.find(pinned, id) {
-            let life = record.life().load();
-            let seen = life.is_fresh(now)
-                || life.is_live(self.clock.tick()) && (!touch || self.seen(pinned, record, life));
-            if seen {
-                pinned.count_hit();
-                return Ok(record);
-            }
-        }
-        self.look_again(pinned, id, touch)
-    }
-
-    fn look_again<'g>(
-        &self,
-        pinned: Pinned<'g>,
-        id: SessionId,
-        touch: bool,
-    ) -> Result<Record<'g>, Missing> {
-        if self.is_backed() {
-            if is_updating() {
-                // `look_beside` goes on.
-                return Err(Missing::Unknown);
-            }
-            self.bring_to_look(pinned, id);
-        }
-        self.look_in_memory(pinned, id, touch)
-    }
-
-    fn look_in_memory<'g>(
-        &self,
-        pinned: Pinned<'g>,
-        id: SessionId,
-        touch: bool,
-    ) -> Result<Record<'g>, Missing> {
-        let found = if self.is_forked() { Err(Missing::Unknown) } else { self.resolve(pinned, id) };
-        match found {
-            Ok(record) => {
-                pinned.count_hit();
-                let life = record.life().load();
-                if touch && !life.is_superseded() && !self.seen(pinned, record, life) {
-                    return self.look_in_memory(pinned, id, touch);
-                }
-                Ok(record)
-            }
-            Err(missing) => {
-                pinned.count_miss();
-                Err(missing)
-            }
-        }
-    }
-
-    /// Stores that a session was seen, unless it was seen later. False if it ended meanwhile, or
-    /// its deadline came: the caller may have judged by a tick that is behind, when the thread
-    /// that keeps it was not run, and what is stored here is the exact time.
-    fn seen<'g>(&self, pinned: Pinned<'g>, mut record: Record<'g>, mut life: Life) -> bool {
-        let (now, tick) = self.now();
-        loop {
-            if !life.is_superseded() && !life.is_live(tick) {
-                return false;
-            }
-            let next = self.life_from(record, now);
-            if record.life().touch(life, next) {
-                let shard = self.shard(record.id());
-                let (from, to) =
-                    (self.common.last_seen(record, life), self.common.last_seen(record, next));
-                shard.activity.moved(from, to);
-                self.journal_touch(record, from, now);
-                return true;
-            }
-            life = record.life().load();
-            if life.is_superseded() {
-                // Written meanwhile, perhaps by somebody with an earlier clock.
-                match self.common.table.find(pinned, record.id()) {
-                    Some(newer) if newer.is_session() => record = newer,
-                    _ => return false,
-                }
-                life = record.life().load();
-            }
-            if life.is_expired() {
-                return false;
-            }
-            if life.fresh_until() >= self.life_from(record, now).fresh_until() {
-                return true;
-            }
-        }
-    }
-
     /// The exact time, with the tick by which deadlines are judged: never behind the one that
     /// lookups see.
     fn now(&self) -> (Nanos, Tick) {
         let now = self.clock.now();
         (now, Tick::at(now).max(self.clock.tick()))
-    }
-
-    /// Follows an id to the live session that it stands for: itself, or the successor of an alias
-    /// in its grace time.
-    fn resolve<'g>(&self, pinned: Pinned<'g>, id: SessionId) -> Result<Record<'g>, Missing> {
-        let mut told = false;
-        let found = self.resolve_quietly(pinned, id, &mut told);
-        if told && is_updating() {
-            // A shard is locked, perhaps of another store.
-            updating::wake_later(&self.events);
-        } else if told {
-            self.events.wake();
-        }
-        found
-    }
-
-    /// As [`Sessions::resolve`], for those who hold a lock: sets `told` when the subscribers have
-    /// to be woken once it is given back.
-    fn resolve_quietly<'g>(
-        &self,
-        pinned: Pinned<'g>,
-        id: SessionId,
-        told: &mut bool,
-    ) -> Result<Record<'g>, Missing> {
-        loop {
-            let (_, now) = self.now();
-            let Some(record) = self.common.table.find(pinned, id) else {
-                return Err(Missing::Unknown);
-            };
-            let missing = match record.kind() {
-                Kind::Live => {
-                    let life = record.life().load();
-                    if life.is_live(now) {
-                        return Ok(record);
-                    }
-                    if life.is_superseded() {
-                        // Another record was published in its place before it was superseded.
-                        continue;
-                    }
-                    Missing::Ended(Reason::Expired)
-                }
-                Kind::Alias { successor } if record.absolute() > now => {
-                    return self.resolve_successor(pinned, successor, now);
-                }
-                Kind::Alias { successor } => {
-                    *told |= self.report_suspicious(id, successor);
-                    Missing::Ended(Reason::Rotated)
-                }
-                Kind::Ended { reason, successor } => {
-                    if let Some(successor) = successor {
-                        *told |= self.report_suspicious(id, successor);
-                    }
-                    Missing::Ended(reason)
-                }
-            };
-            return Err(missing);
-        }
-    }
-
-    /// One step from an alias: an alias of an alias is dead, so that at most two tokens of a
-    /// session are good at a time.
-    fn resolve_successor<'g>(
-        &self,
-        pinned: Pinned<'g>,
-        id: SessionId,
-        now: Tick,
-    ) -> Result<Record<'g>, Missing> {
-        loop {
-            let Some(record) = self.common.table.find(pinned, id) else {
-                return Err(Missing::Ended(Reason::Rotated));
-            };
-            let life = record.life().load();
-            return match record.kind() {
-                Kind::Live if life.is_live(now) => Ok(record),
-                Kind::Live if life.is_superseded() => continue,
-                Kind::Live => Err(Missing::Ended(Reason::Expired)),
-                Kind::Alias { .. } => Err(Missing::Ended(Reason::Rotated)),
-                Kind::Ended { reason, .. } => Err(Missing::Ended(reason)),
-            };
-        }
-    }
-
-    /// Whether somebody has to be woken.
-    fn report_suspicious(&self, id: SessionId, successor: SessionId) -> bool {
-        self.suspicious.fetch_add(1, Relaxed);
-        self.events.push(|| RawEvent::Suspicious { id, successor })
     }
 
     /// The timeouts of a session.

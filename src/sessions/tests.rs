@@ -16,8 +16,7 @@ fn sessions(set: impl FnOnce(Builder<Attributes>) -> Builder<Attributes>) -> Ses
 }
 
 fn peek(sessions: &Sessions, id: SessionId) -> Result<(), Missing> {
-    let pin = sessions.pin();
-    sessions.look(pin.pinned(), id, false).map(drop)
+    sessions.show(id, false, |_| ())
 }
 
 // The thread that keeps the tick is not run for an hour, as on a machine that was stopped. A touch

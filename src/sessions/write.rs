@@ -117,11 +117,6 @@ impl Sessions {
 
     /// Stores that a session was seen, though it is not read.
     pub(crate) fn touch(&self, id: SessionId) -> Result<(), crate::Missing> {
-        let pin = self.pin();
-        let pinned = pin.pinned();
-        match self.look(pinned, id, true) {
-            Ok(_) => Ok(()),
-            Err(missing) => self.look_beside(pinned, id, true, missing, |_| ()),
-        }
+        self.show(id, true, |_| ())
     }
 }

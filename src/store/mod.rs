@@ -176,16 +176,41 @@ impl<S: SessionData> Store<S> {
     /// [`Missing`] if there is no such session, or no more.
     #[inline(always)]
     pub fn read<R>(&self, id: SessionId, f: impl FnOnce(&S::Archived) -> R) -> Result<R, Missing> {
-        let sessions = &*self.sessions;
-        let pin = sessions.pin();
-        let pinned = pin.pinned();
-        match sessions.look(pinned, id, true) {
-            Ok(record) => Ok(f(view::<S>(record.data()))),
-            Err(missing) => {
-                let show = |record: Record<'_>| f(view::<S>(record.data()));
-                sessions.look_beside(pinned, id, true, missing, show)
-            }
-        }
+        self.sessions.show(id, true, |record| f(view::<S>(record.data())))
+    }
+
+    /// Shows the data of many sessions to a closure, one after the other in the order of `ids`,
+    /// each with its place in `ids`: what as many [`read`](Store::read)s do, in less time where
+    /// the sessions are not in the processor's cache, because their memory is asked for 16 at a
+    /// time. For servers that take requests in batches, or look several sessions up for one.
+    ///
+    /// It is no snapshot: each session is shown as it is when its turn comes. A session that is
+    /// listed twice is shown twice. Where there is none, the closure gets why.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Missing, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let alice = store.create(Attributes::from([("visits", 3.into())]))?.id();
+    /// let nobody = "67e55044-10b1-426f-9247-bb680e5fe0c8".parse()?;
+    ///
+    /// let mut visits = [None; 2];
+    /// store.read_many(&[alice, nobody], |index, session| match session {
+    ///     Ok(session) => visits[index] = session.get_i64("visits"),
+    ///     Err(missing) => assert_eq!(missing, Missing::Unknown),
+    /// });
+    /// assert_eq!(visits, [Some(3), None]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_many(
+        &self,
+        ids: &[SessionId],
+        mut f: impl FnMut(usize, Result<&S::Archived, Missing>),
+    ) {
+        self.sessions.show_many(ids, true, |index, found| {
+            f(index, found.map(|record| view::<S>(record.data())));
+        });
     }
 
     /// As [`read`](Store::read), but does not count as activity.
@@ -194,16 +219,7 @@ impl<S: SessionData> Store<S> {
     /// [`Missing`] if there is no such session, or no more.
     #[inline(always)]
     pub fn peek<R>(&self, id: SessionId, f: impl FnOnce(&S::Archived) -> R) -> Result<R, Missing> {
-        let sessions = &*self.sessions;
-        let pin = sessions.pin();
-        let pinned = pin.pinned();
-        match sessions.look(pinned, id, false) {
-            Ok(record) => Ok(f(view::<S>(record.data()))),
-            Err(missing) => {
-                let show = |record: Record<'_>| f(view::<S>(record.data()));
-                sessions.look_beside(pinned, id, false, missing, show)
-            }
-        }
+        self.sessions.show(id, false, |record| f(view::<S>(record.data())))
     }
 
     /// A copy of a session that may be kept, and held over an `.await`. Counts as activity, which
@@ -215,14 +231,7 @@ impl<S: SessionData> Store<S> {
     /// # Errors
     /// [`Missing`] if there is no such session, or no more.
     pub fn get(&self, id: SessionId) -> Result<Session<S>, Missing> {
-        let sessions = &*self.sessions;
-        let pin = sessions.pin();
-        let pinned = pin.pinned();
-        let copy = |record: Record<'_>| Session::new(OwnedRecord::copy_of(record));
-        match sessions.look(pinned, id, true) {
-            Ok(record) => Ok(copy(record)),
-            Err(missing) => sessions.look_beside(pinned, id, true, missing, copy),
-        }
+        self.sessions.show(id, true, |record| Session::new(OwnedRecord::copy_of(record)))
     }
 
     /// Changes a session's data in one atomic step: the closure sees the newest data, and nobody

@@ -7,7 +7,6 @@ use crate::contain::contain;
 use crate::data::SessionData;
 use crate::error::{Error, Missing, Reason, Result};
 use crate::events::{Event, Events};
-use crate::record::Record;
 use crate::session::Info;
 use crate::sessions::Place;
 use crate::stats::Stats;
@@ -60,16 +59,10 @@ impl<S: SessionData> Store<S> {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     pub fn owner(&self, id: SessionId) -> Result<Option<String>, Missing> {
-        let pin = self.sessions.pin();
-        let pinned = pin.pinned();
-        let owner_of = |record: Record<'_>| {
+        self.sessions.show(id, false, |record| {
             let owner = record.owner();
             (!owner.is_empty()).then(|| owner.to_owned())
-        };
-        match self.sessions.look(pinned, id, false) {
-            Ok(record) => Ok(owner_of(record)),
-            Err(missing) => self.sessions.look_beside(pinned, id, false, missing, owner_of),
-        }
+        })
     }
 
     /// Looks up the session of the token with this text, as a request presented it, and returns
@@ -99,14 +92,9 @@ impl<S: SessionData> Store<S> {
     /// ```
     pub fn find(&self, text: &str) -> Result<SessionId> {
         let id = Token::parse(text).map(|token| token.id());
-        let pin = self.sessions.pin();
-        let pinned = pin.pinned();
         // What is no token is a lookup that found nothing, too.
-        let id = id.inspect_err(|_| pinned.count_miss())?;
-        match self.sessions.look(pinned, id, false) {
-            Ok(_) => Ok(id),
-            Err(missing) => Ok(self.sessions.look_beside(pinned, id, false, missing, |_| id)?),
-        }
+        let id = id.inspect_err(|_| self.sessions.pin().pinned().count_miss())?;
+        Ok(self.sessions.show(id, false, |_| id)?)
     }
 
     /// Lists sessions, about `count` at a time, from the beginning (None) or where a page ended.

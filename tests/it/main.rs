@@ -33,6 +33,7 @@ mod killed;
 mod lifetimes;
 mod limits;
 mod login;
+mod many;
 mod model;
 mod owners;
 #[cfg(unix)]

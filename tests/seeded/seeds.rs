@@ -31,7 +31,7 @@ impl Test {
 pub(crate) const SEEDS: &[Seed] = &[
     Seed {
         name: "deadline_checked_only_by_the_wheel",
-        file: "sessions/mod.rs",
+        file: "sessions/look.rs",
         shipped: "\
                 || life.is_live(self.clock.tick()) && (!touch || self.seen(pinned, record, life));",
         seeded: "\
@@ -132,7 +132,7 @@ pub(crate) const SEEDS: &[Seed] = &[
     },
     Seed {
         name: "alias_outlives_the_grace",
-        file: "sessions/mod.rs",
+        file: "sessions/look.rs",
         shipped: "Kind::Alias { successor } if record.absolute() > now => {",
         seeded: "Kind::Alias { successor } if record.absolute() > Tick::FIRST => {",
         test: Test::It("seeds::an_old_token_is_dead_after_the_grace_time"),
