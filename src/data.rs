@@ -198,7 +198,7 @@ pub(crate) fn check<S: SessionData>(data: &[u8]) -> std::result::Result<(), Stri
 ///
 /// # Errors
 /// What is wrong with them.
-#[cfg(all(unix, feature = "cli"))]
+#[cfg(unix)]
 pub(crate) fn parse<S: SessionData>(data: &[u8]) -> std::result::Result<S, String> {
     let bytes = placed::<S>(data)?;
     rkyv::api::low::access::<S::Archived, rancor::Error>(bytes.get(DATA_OFFSET..).unwrap_or(&[]))

@@ -78,6 +78,7 @@ pub(crate) struct Keep {
     pub(crate) segment_bytes: u64,
     pub(crate) snapshot_bytes: u64,
     pub(crate) schema: u64,
+    pub(crate) drop_undecodable: bool,
 }
 
 impl Default for Keep {
@@ -94,6 +95,7 @@ impl Default for Keep {
             segment_bytes: 16 << 20,
             snapshot_bytes: 64 << 20,
             schema: 0,
+            drop_undecodable: false,
         }
     }
 }

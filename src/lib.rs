@@ -143,6 +143,8 @@ mod reclaim;
 mod record;
 #[cfg(unix)]
 mod saver;
+#[cfg(unix)]
+mod schema;
 mod session;
 mod sessions;
 mod shard;

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::keep::Keep;
 use crate::memory::Memory;
 use crate::record::DATA_BYTES_MAX;
+#[cfg(unix)]
+use crate::schema::Migration;
 use crate::timeouts::Timeouts;
 
 /// What a create does when the store is full.
@@ -57,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) clock: Option<ManualClock>,
     pub(crate) expiry_thread: bool,
     pub(crate) keep: Keep,
+    #[cfg(unix)]
+    pub(crate) migrations: Vec<Migration>,
 }
 
 /// Bounds of the number of shards.
@@ -139,6 +143,8 @@ impl<S> Builder<S> {
                 clock: None,
                 expiry_thread: true,
                 keep: Keep::default(),
+                #[cfg(unix)]
+                migrations: Vec::new(),
             },
             anonymous_idle: None,
             data: PhantomData,

@@ -7,7 +7,7 @@ use crate::attributes::Attributes;
 use crate::data;
 use crate::error::Result;
 use crate::journal::segment::LAYOUT;
-use crate::store::schema_of;
+use crate::schema::schema_of;
 
 /// So many numbers given to `Builder::schema` are tried to tell [`Attributes`].
 const NUMBERS: usize = 256;

@@ -14,7 +14,8 @@ use super::chain::{self, Chain, Cut, Segment};
 use super::entry::Entry;
 use super::files::{File, Files};
 use super::segment::{
-    First, HeaderProblem, LAYOUT, Previous, SEGMENT_HEADER_BYTES, SegmentHeader, SegmentName, first,
+    First, HeaderProblem, LAYOUT, Previous, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, SegmentName,
+    first,
 };
 use super::snapshot::{HeaderFields, Snapshot, SnapshotProblem};
 use crate::error::{Error, Result};
@@ -257,9 +258,14 @@ impl<F: Files> Survey<F> {
                 return Err(place.damaged(0, format_args!("this is {}", header.name())));
             }
             let kind = Kind { schema: header.schema, layout: header.layout };
-            check_kind(&place, kind, expected)?;
-            if *self.kind.get_or_insert(kind) != kind {
-                return Err(place.unreadable("a segment with data of another type of session"));
+            // A migration that did not come to its end leaves a segment of the new type without
+            // sessions.
+            let is_empty = || !holds_sessions(&header, frames);
+            if self.kind.is_none_or(|known| known == kind) || !is_empty() {
+                check_kind(&place, kind, expected)?;
+                if *self.kind.get_or_insert(kind) != kind {
+                    return Err(place.unreadable("a segment with data of another type of session"));
+                }
             }
             if *self.store.get_or_insert(header.store) != header.store {
                 return Err(place.unreadable("a segment of another store"));
@@ -421,6 +427,14 @@ fn write_copy<F: Files>(files: &F, name: &str, bytes: &[u8]) -> std::io::Result<
         offset += piece.len() as u64;
     }
     file.sync()
+}
+
+/// Whether a segment tells of what is in sessions.
+fn holds_sessions(header: &SegmentHeader, frames: &[u8]) -> bool {
+    let First::Link(base, _) = first(header, frames) else { return false };
+    Scan::new(&SegmentHeader { base, ..*header }, frames).any(|(_, header, body)| {
+        !matches!(Entry::decode(header.kind, body), Ok(Entry::Mark { .. } | Entry::Link { .. }))
+    })
 }
 
 /// Whether this is what a crash in the middle of a segment's making may leave of its header.

@@ -96,13 +96,18 @@ pub(crate) struct After {
     retired_bytes: usize,
 }
 
+/// The clock that the options ask for.
+pub(crate) fn clock_of(options: &Options) -> Result<Clock> {
+    match &options.clock {
+        Some(manual) => Clock::manual(manual).ok_or(Error::Forked),
+        None => Clock::system(fork::generation()).map_err(Error::Thread),
+    }
+}
+
 impl Sessions {
     pub(crate) fn new(options: Options) -> Result<Sessions> {
         fork::watch();
-        let clock = match &options.clock {
-            Some(manual) => Clock::manual(manual).ok_or(Error::Forked)?,
-            None => Clock::system(fork::generation()).map_err(Error::Thread)?,
-        };
+        let clock = clock_of(&options)?;
         let shard_count = options.shard_count();
         let arena_count = std::thread::available_parallelism().map_or(4, |n| 4 * usize::from(n));
         let (table, writers) = Table::new(shard_count, options.memory, arena_count)

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::migrating::migrate;
 use super::restoring::{Restored, Restoring};
 use super::{Store, Threads};
 use crate::clock::Stopwatch;
@@ -19,6 +20,7 @@ use crate::keep::{Load, OnDamage};
 use crate::loader::Loader;
 use crate::options::Builder;
 use crate::saver::Saver;
+use crate::schema::schema_of;
 use crate::sessions::{Backing, Brought, Loaded, Saved};
 use crate::sync::{Arc, Mutex, lock};
 
@@ -40,6 +42,14 @@ pub struct RecoveryReport {
     pub changes: u64,
     /// Bytes behind the end of the log, which were never acknowledged: what a crash leaves.
     pub torn_bytes: u64,
+    /// The sessions whose data was made one of the present session type: see
+    /// [`Builder::migrate`].
+    pub migrated: u64,
+    /// The sessions that the migration did not take over.
+    pub dropped: u64,
+    /// The sessions that were dropped because their data was no archive of their type: see
+    /// [`Builder::drop_undecodable`].
+    pub undecodable: u64,
     /// Where damaged files were put, if they were.
     pub quarantine: Option<PathBuf>,
     /// How long it took until opening returned, or is about to.
@@ -64,6 +74,14 @@ pub struct Progress {
     /// What is wrong with the file, if it turned out to be damaged: then it goes no further, and
     /// the store takes no more writes. See [`Load::Mapped`].
     pub problem: Option<String>,
+}
+
+impl Progress {
+    /// Of work that counts sessions only, `total` of them at least.
+    pub(super) fn counted(sessions: u64, total: u64, elapsed: Duration) -> Progress {
+        let sessions_total = total.max(sessions);
+        Progress { sessions, sessions_total, bytes: 0, bytes_total: 0, elapsed, problem: None }
+    }
 }
 
 /// What a store on disk has besides.
@@ -134,6 +152,7 @@ impl<S: SessionData> Builder<S> {
         let may_start_empty = keep.on_damage == OnDamage::QuarantineAndStartEmpty;
         let load = if may_start_empty { Load::Whole } else { keep.load };
         let restoring = Restoring { files: &files, expected, load, watch: &watch };
+        migrate::<S>(&files, &options, &watch, &mut report, &mut progress)?;
         let restored = match restoring.run::<S>(options.clone(), &mut report, &mut progress) {
             Err(Error::Damaged { .. }) if may_start_empty => {
                 report = RecoveryReport {
@@ -224,15 +243,6 @@ fn quarantine(files: &StoreFiles) -> Result<PathBuf> {
     Ok(files.path(&format!("quarantine-{number}-*")))
 }
 
-/// The number that files of this session type bear.
-pub(crate) fn schema_of<S: SessionData>(number: u64) -> u64 {
-    let name = std::any::type_name::<S>();
-    let name = name.rsplit("::").next().unwrap_or(name);
-    let text =
-        format!("{name} {number} {} {}", size_of::<S::Archived>(), align_of::<S::Archived>());
-    crate::journal::frame::body_sum(text.as_bytes(), 0)
-}
-
 impl<S> Store<S> {
     /// Whatever was written before this call, to be waited for until it is durable: await it, or
     /// call [`wait`](Flush::wait). Asks for a sync at once; all who wait share it.
@@ -306,9 +316,16 @@ impl fmt::Display for RecoveryReport {
             "{} sessions ({} from the snapshot, {} changes from the log) in {:.0?}",
             self.sessions, self.from_snapshot, self.changes, self.elapsed
         )?;
-        match self.sessions - self.in_memory.min(self.sessions) {
-            0 => Ok(()),
-            left => write!(f, ", {left} of them from its file until they are in memory"),
+        let left = self.sessions - self.in_memory.min(self.sessions);
+        let parts = [
+            (left, "of them from its file until they are in memory"),
+            (self.migrated, "migrated to the present session type"),
+            (self.dropped, "dropped by the migration"),
+            (self.undecodable, "dropped as undecodable"),
+        ];
+        for (count, what) in parts.into_iter().filter(|&(count, _)| count > 0) {
+            write!(f, ", {count} {what}")?;
         }
+        Ok(())
     }
 }

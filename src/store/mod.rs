@@ -5,6 +5,8 @@ mod backup;
 #[cfg(unix)]
 mod durable;
 mod identity;
+#[cfg(unix)]
+mod migrating;
 mod observe;
 mod options;
 #[cfg(unix)]
@@ -13,8 +15,6 @@ mod restoring;
 use std::fmt;
 use std::marker::PhantomData;
 
-#[cfg(all(unix, feature = "cli"))]
-pub(crate) use durable::schema_of;
 #[cfg(unix)]
 pub use durable::{Progress, RecoveryReport};
 pub use identity::Except;

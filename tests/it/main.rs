@@ -34,6 +34,8 @@ mod lifetimes;
 mod limits;
 mod login;
 mod many;
+#[cfg(unix)]
+mod migration;
 mod model;
 mod owners;
 #[cfg(unix)]

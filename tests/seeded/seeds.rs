@@ -258,4 +258,18 @@ pub(crate) const SEEDS: &[Seed] = &[
         seeded: "self.loaded.has(self.snapshot.number_of(at)) && false",
         test: Test::It("seeds::what_ended_is_not_brought_back_from_the_file"),
     },
+    Seed {
+        name: "migration_cut_short_locks_everybody_out",
+        file: "journal/recover.rs",
+        shipped: "let is_empty = || !holds_sessions(&header, frames);",
+        seeded: "let is_empty = || false && !holds_sessions(&header, frames);",
+        test: Test::Unit("migrating_loses_nothing"),
+    },
+    Seed {
+        name: "undecodable_session_falls_back_to_its_older_state",
+        file: "journal/fold.rs",
+        shipped: "(Some(_), _) => {}",
+        seeded: "(Some(_), found) => f(found)?,",
+        test: Test::Unit("a_fold_is_what_a_store_recovers"),
+    },
 ];

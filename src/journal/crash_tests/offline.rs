@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use super::super::tests::stored;
 use super::model::{History, State};
-use super::store::{Disk, Recovered, SCHEMA, Setting, Work, check, open, recover};
+use super::store::{Disk, MIGRATED, Recovered, SCHEMA, Setting, Work, check, open, recover};
 use super::{Seeded, random_of, seeds};
 use crate::clock::{Clock, ManualClock};
 use crate::error::Error;
@@ -63,13 +63,13 @@ fn a_fold_is_what_a_store_recovers() {
     }
 }
 
-/// Writes all that a disk holds to a snapshot in its place.
-fn compact(files: &Arc<Disk>) -> Result<(), Error> {
+/// Writes all that a disk holds to a snapshot in its place, of that type.
+fn rewritten(files: &Arc<Disk>, schema: u64) -> Result<(), Error> {
     let survey = Survey::any(&**files)?;
     let fold = Fold::of(&**files, &survey)?;
     let clock = Clock::manual(&ManualClock::new()).expect("no fork");
     let calendar = Calendar::new(&clock, survey.latest_ms());
-    rewrite::snapshot(files, &survey, SCHEMA, calendar, |taking| {
+    rewrite::snapshot(files, &survey, schema, calendar, |taking| {
         fold.for_each(|found| match found {
             Found::Session(stored) => taking.push(&stored),
             Found::Alias(alias) => taking.push_alias(alias),
@@ -78,10 +78,20 @@ fn compact(files: &Arc<Disk>) -> Result<(), Error> {
     .map(drop)
 }
 
-/// Whichever call fails while files are compacted, and whatever a power loss leaves of them: the
-/// sessions are those of before. Nothing that was durable is lost, no ended session lives.
 #[test]
 fn compacting_loses_nothing() {
+    rewriting_loses_nothing(SCHEMA);
+}
+
+/// Also the files of a migration that did not come to its end are those of one type.
+#[test]
+fn migrating_loses_nothing() {
+    rewriting_loses_nothing(MIGRATED);
+}
+
+/// Whichever call fails while files are rewritten, and whatever a power loss leaves of them: the
+/// sessions are those of before. Nothing that was durable is lost, no ended session lives.
+fn rewriting_loses_nothing(schema: u64) {
     for seed in seeds(1, 60) {
         let _seeded = Seeded(seed);
         let mut random = random_of(9, seed);
@@ -103,9 +113,17 @@ fn compacting_loses_nothing() {
                     let image = disk.kill_image();
                     let files: Arc<Disk> = Arc::new(Faulty::new(image.clone()));
                     files.fail(&[kind], ordinal, Times::Once, fault);
-                    let done = compact(&files);
+                    let done = rewritten(&files, schema);
                     let least = if done.is_ok() { last } else { durable };
                     check(&image.crash_image(&mut random), &history, least, &what);
+                    if done.is_ok() {
+                        let survey = Survey::any(&image.kill_image()).expect("no damage");
+                        assert_eq!(survey.kind.map(|kind| kind.schema), Some(schema));
+                    } else {
+                        // And again, by whoever opens it next.
+                        let again = Arc::new(Faulty::new(image.crash_image(&mut random)));
+                        rewritten(&again, schema).expect(&what);
+                    }
                     if kind != Kind::MappedWrite {
                         check(&image.kill_image(), &history, last, &what);
                         let (_, state) = folded(&image.kill_image());

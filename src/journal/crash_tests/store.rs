@@ -20,6 +20,8 @@ use crate::token::SessionId;
 pub(super) type Disk = Faulty<CrashDisk>;
 
 pub(super) const SCHEMA: u64 = 0x5c4e_3a00;
+/// That of files that a migration made.
+pub(super) const MIGRATED: u64 = SCHEMA + 1;
 /// So many sessions live at once, about.
 const LIVE: usize = 24;
 
@@ -32,7 +34,10 @@ pub(super) struct Recovered {
 }
 
 pub(super) fn recover<F: Files>(files: &F) -> Result<Recovered, Error> {
-    let survey = Survey::of(files, Expected { schema: SCHEMA })?;
+    let survey = match Survey::of(files, Expected { schema: SCHEMA }) {
+        Err(Error::Unreadable { .. }) => Survey::of(files, Expected { schema: MIGRATED })?,
+        survey => survey?,
+    };
     let mut state = State::default();
     if let Some(snapshot) = &survey.snapshot {
         for entry in snapshot.entries() {
