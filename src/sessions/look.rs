@@ -60,7 +60,7 @@ impl Sessions {
         touch: bool,
         f: impl FnOnce(Record<'_>) -> R,
     ) -> Result<R, Missing> {
-        match self.look_on(pin.pinned(), id, touch) {
+        match self.look(pin.pinned(), id, touch) {
             Ok(record) => Ok(f(record)),
             Err(missing) => self.look_beside(pin.pinned(), id, touch, missing, f),
         }
@@ -68,7 +68,7 @@ impl Sessions {
 
     /// A session that is to be touched, or not in the first place where it was looked for; an
     /// alias; none.
-    pub(super) fn look_on<'g>(
+    pub(crate) fn look<'g>(
         &self,
         pinned: Pinned<'g>,
         id: SessionId,

@@ -343,7 +343,7 @@ mod tests {
             let sessions = Sessions::new(options).unwrap();
             let id = sessions.create(b"data", &CreateOptions::new()).unwrap().id();
             let pin = sessions.pin();
-            let record = sessions.look_on(pin.pinned(), id, false).unwrap();
+            let record = sessions.look(pin.pinned(), id, false).unwrap();
             let seen = record.life().load();
             let later = |tick: Tick| Tick(tick.0 + ticks);
             let next = Life::new(later(seen.fresh_until()), later(seen.deadline()));
@@ -354,7 +354,7 @@ mod tests {
                 1 => sessions.renew(id),
                 _ => sessions.rotate(id, login),
             };
-            let record = sessions.look_on(pin.pinned(), token.unwrap().id(), false).unwrap();
+            let record = sessions.look(pin.pinned(), token.unwrap().id(), false).unwrap();
             let life = record.life().load();
             let now = sessions.life_from(record, sessions.clock.now());
             assert_eq!(life.deadline().0, now.deadline().0 + ticks, "change {change}");
