@@ -23,8 +23,14 @@ const STEPS: &str = "CLOAKROOM_VICTIM_STEPS";
 /// Sessions that it works on.
 const VICTIM_SESSIONS: usize = 64;
 
+/// So many sessions are left for the next process at most: else a long run works ever more slowly.
+const LEFT_SESSIONS: u64 = 2048;
+
 fn small() -> Builder<Attributes> {
-    Store::builder().segment_bytes(1 << 20).snapshot_bytes(2 << 20)
+    // Nothing expires while a long run goes on.
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+    let builder = Store::builder().segment_bytes(1 << 20).snapshot_bytes(2 << 20);
+    builder.idle_timeout(days(1)).anonymous_idle_timeout(days(1)).lifetime(days(2))
 }
 
 fn n_of(store: &Store, id: SessionId) -> Option<i64> {
@@ -121,6 +127,12 @@ impl Witness {
         let store: Store = small().open(&self.directory.0).unwrap();
         store.validate();
         self.told.compare(&store, what);
+        if store.stats().live > LEFT_SESSIONS {
+            for (&id, expected) in self.told.known.iter_mut().filter(|(_, n)| n.is_some()) {
+                store.end(id, Reason::Revoked).unwrap();
+                *expected = None;
+            }
+        }
         // Ended ones stay ended: the newest thousands are enough to ask for again.
         if self.told.known.len() > 20_000 {
             self.told.known.retain(|_, expected| expected.is_some());

@@ -263,13 +263,13 @@ pub(crate) const SEEDS: &[Seed] = &[
         file: "journal/recover.rs",
         shipped: "let is_empty = || !holds_sessions(&header, frames);",
         seeded: "let is_empty = || false && !holds_sessions(&header, frames);",
-        test: Test::Unit("migrating_loses_nothing"),
+        test: Test::Unit("journal::crash_tests::offline::migrating_loses_nothing"),
     },
     Seed {
         name: "undecodable_session_falls_back_to_its_older_state",
         file: "journal/fold.rs",
         shipped: "(Some(_), _) => {}",
         seeded: "(Some(_), found) => f(found)?,",
-        test: Test::Unit("a_fold_is_what_a_store_recovers"),
+        test: Test::Unit("journal::crash_tests::offline::a_fold_is_what_a_store_recovers"),
     },
 ];
