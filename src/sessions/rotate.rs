@@ -12,6 +12,7 @@ use crate::record::{Change, Draft, Record};
 use crate::shard::{Found, Locked, NotHere, Refused, class, cost};
 use crate::sync::atomic::Ordering::{Relaxed, Release};
 use crate::token::{SessionId, Token};
+use crate::version::Version;
 
 /// What else changes when a session is rewritten.
 #[derive(Clone, Copy, Default)]
@@ -21,6 +22,8 @@ pub(crate) struct Remake<'a> {
     pub(crate) label: Option<&'a str>,
     pub(crate) timeouts: Option<(Duration, Duration)>,
     pub(crate) reauthenticated: bool,
+    /// The data, if the session still has this version. Only where the token changes, too.
+    pub(crate) data: Option<(u32, &'a [u8])>,
 }
 
 /// The lock of the owner concerned, if there is one.
@@ -102,6 +105,9 @@ impl Sessions {
         if let Some(label) = remake.label {
             session.label = label;
         }
+        if let Some((version, data)) = remake.data {
+            (session.version, session.data) = (version.wrapping_add(1), data);
+        }
         if let Some((idle, lifetime)) = remake.timeouts {
             (session.timeouts.idle, session.timeouts.lifetime) = (idle, lifetime);
             session.absolute = session.timeouts.absolute(session.authenticated.start());
@@ -116,7 +122,7 @@ impl Sessions {
     fn check_remake(&self, remake: &Remake<'_>) -> Result<()> {
         self.checked_owner(remake.owner)?;
         self.checked_label(remake.label)?;
-        Ok(())
+        remake.data.map_or(Ok(()), |(_, data)| self.check_size(data.len()))
     }
 
     /// Changes what is not data: the id and the version stay.
@@ -245,6 +251,10 @@ impl Sessions {
         };
         if found.record.owner() != owner {
             return Ok(None);
+        }
+        let current = found.record.version();
+        if remake.data.is_some_and(|(version, _)| version != current) {
+            return Err(Error::Conflict { current: Version(current) });
         }
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Store;
-use crate::data::SessionData;
-use crate::error::{Reason, Result};
+use crate::data::{self, SessionData};
+use crate::error::{Error, Reason, Result};
 #[cfg(any(feature = "tower-sessions-015", feature = "actix-session-011"))]
 use crate::record::{OwnedRecord, Record};
 use crate::session::Info;
@@ -23,8 +23,8 @@ impl<S: SessionData> Store<S> {
     /// The data, the owner, the version and the end of the lifetime stay. Counts as activity.
     ///
     /// # Errors
-    /// [`Error::Missing`](crate::Error::Missing), [`Error::Full`](crate::Error::Full) without
-    /// memory, [`Error::Random`](crate::Error::Random); the old token is then still good.
+    /// [`Error::Missing`], [`Error::Full`] without
+    /// memory, [`Error::Random`]; the old token is then still good.
     ///
     /// # Examples
     /// ```
@@ -49,13 +49,65 @@ impl<S: SessionData> Store<S> {
     /// outside, such as a `User-Agent`, or whoever sends a longer one cannot log in.
     ///
     /// # Errors
-    /// As [`rotate`](Store::rotate), with [`Error::OwnerFull`](crate::Error::OwnerFull),
-    /// [`Error::InvalidText`](crate::Error::InvalidText), and
-    /// [`Error::OtherOwner`](crate::Error::OtherOwner): a session never passes from one user to
+    /// As [`rotate`](Store::rotate), with [`Error::OwnerFull`],
+    /// [`Error::InvalidText`], and
+    /// [`Error::OtherOwner`]: a session never passes from one user to
     /// another, who would see the first one's data.
     pub fn login(&self, id: SessionId, owner: &str, label: &str) -> Result<Token> {
         self.sessions
             .rotate(id, Remake { owner: Some(owner), label: Some(label), ..Remake::default() })
+    }
+
+    /// As [`login`](Store::login), and changes the session's data in the same step: nobody sees the
+    /// user logged in without it. Returns what the closure returned, too.
+    ///
+    /// The closure runs on a copy, with no lock held, and again on a newer one if somebody wrote
+    /// the session meanwhile.
+    ///
+    /// # Errors
+    /// As [`login`](Store::login), with [`Error::TooLarge`] and
+    /// [`Error::Encode`]. The session is then as it was.
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::{Attributes, Store};
+    ///
+    /// let store: Store = Store::builder().in_memory()?;
+    /// let visitor = store.create(Attributes::from([("cart", 3.into())]))?;
+    /// let (token, ()) = store.login_with(visitor.id(), "alice", "Firefox on Linux", |session| {
+    ///     session.set("role", "editor");
+    /// })?;
+    /// let session = store.get(token.id())?;
+    /// assert_eq!(session.owner(), Some("alice"));
+    /// assert_eq!((session.get_i64("cart"), session.get_str("role")), (Some(3), Some("editor")));
+    /// # Ok::<(), cloakroom::Error>(())
+    /// ```
+    pub fn login_with<R>(
+        &self,
+        id: SessionId,
+        owner: &str,
+        label: &str,
+        mut f: impl FnMut(&mut S) -> R,
+    ) -> Result<(Token, R)> {
+        loop {
+            let session = self.copy(id)?;
+            if session.owner().is_some_and(|present| present != owner) {
+                return Err(Error::OtherOwner);
+            }
+            let mut data = session.to_data()?;
+            let result = f(&mut data);
+            let encoded = data::encode(&data)?;
+            let remake = Remake {
+                owner: Some(owner),
+                label: Some(label),
+                data: Some((session.version().0, encoded.data())),
+                ..Remake::default()
+            };
+            match self.sessions.rotate(id, remake) {
+                Err(Error::Conflict { .. }) => {}
+                rotated => return rotated.map(|token| (token, result)),
+            }
+        }
     }
 
     /// Gives a session another token because the present one is old. The old one stays good for
@@ -80,9 +132,9 @@ impl<S: SessionData> Store<S> {
     /// before (session fixation).
     ///
     /// # Errors
-    /// [`Error::Missing`](crate::Error::Missing), [`Error::OtherOwner`](crate::Error::OtherOwner),
-    /// [`Error::OwnerFull`](crate::Error::OwnerFull), [`Error::Full`](crate::Error::Full),
-    /// [`Error::InvalidText`](crate::Error::InvalidText).
+    /// [`Error::Missing`], [`Error::OtherOwner`],
+    /// [`Error::OwnerFull`], [`Error::Full`],
+    /// [`Error::InvalidText`].
     pub fn bind(&self, id: SessionId, owner: &str) -> Result<()> {
         self.sessions.remake(id, Remake { owner: Some(owner), ..Remake::default() })
     }
@@ -123,7 +175,7 @@ impl<S: SessionData> Store<S> {
     /// sessions.
     ///
     /// # Errors
-    /// [`Error::Missing`](crate::Error::Missing) if it has ended already, with the reason.
+    /// [`Error::Missing`] if it has ended already, with the reason.
     pub fn end(&self, id: SessionId, reason: Reason) -> Result<()> {
         self.sessions.end(id, reason.by_caller())
     }
@@ -139,7 +191,7 @@ impl<S: SessionData> Store<S> {
     /// No login of the owner can slip in between.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked).
+    /// [`Error::Forked`].
     ///
     /// # Examples
     /// ```
@@ -162,7 +214,7 @@ impl<S: SessionData> Store<S> {
     /// in a list. Returns whether it did.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked).
+    /// [`Error::Forked`].
     pub fn end_owned(&self, owner: &str, id: SessionId, reason: Reason) -> Result<bool> {
         self.sessions.end_owned(owner, id, reason.by_caller())
     }
@@ -171,7 +223,7 @@ impl<S: SessionData> Store<S> {
     /// meanwhile. Returns how many. Takes one shard lock at a time; others may log in meanwhile.
     ///
     /// # Errors
-    /// [`Error::Forked`](crate::Error::Forked).
+    /// [`Error::Forked`].
     pub fn end_all(&self, reason: Reason) -> Result<usize> {
         self.sessions.end_all(reason.by_caller())
     }

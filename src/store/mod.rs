@@ -234,6 +234,11 @@ impl<S: SessionData> Store<S> {
         self.sessions.show(id, true, |record| Session::new(OwnedRecord::copy_of(record)))
     }
 
+    /// As [`get`](Store::get), but does not count as activity.
+    fn copy(&self, id: SessionId) -> Result<Session<S>, Missing> {
+        self.sessions.show(id, false, |record| Session::new(OwnedRecord::copy_of(record)))
+    }
+
     /// Changes a session's data in one atomic step: the closure sees the newest data, and nobody
     /// else writes the session until its change is there. N threads that each add 1 M times give
     /// exactly N * M. Counts as activity.

@@ -315,3 +315,56 @@ fn renewals_are_atomic_for_readers_and_writers() {
     assert_eq!((store.stats().live, listed(&store, "alice")), (1, vec![now]));
     store.validate();
 }
+
+// A login that changes data, while others write: no write gets lost, and nobody sees the user
+// without what the login brings.
+#[test]
+fn a_login_with_data_is_one_step() {
+    for _ in 0..200 {
+        let store = store_with(|b| b.shards(2));
+        let id = store.create(Attributes::from([("count", 0.into())])).unwrap().id();
+        let results = parallel(3, |thread| {
+            if thread == 0 {
+                let login = store.login_with(id, "alice", "phone", |session| {
+                    add_one(session);
+                    session.set("role", "editor");
+                });
+                return (1, Some(login.unwrap().0));
+            }
+            let mut written = 0;
+            loop {
+                if store.owner(id).is_ok_and(|owner| owner.is_some()) {
+                    panic!("the old token shows who is logged in");
+                }
+                match store.update(id, add_one) {
+                    Ok(()) => written += 1,
+                    Err(Error::Missing(ROTATED)) => return (written, None),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        let written: i64 = results.iter().map(|(written, _)| written).sum();
+        let token = results.into_iter().find_map(|(_, token)| token).unwrap();
+        assert_eq!(reads(&store, token.id()), Ok(written));
+        let session = store.get(token.id()).unwrap();
+        assert_eq!((session.owner(), session.get_str("role")), (Some("alice"), Some("editor")));
+        store.validate();
+    }
+}
+
+#[test]
+fn a_login_with_data_that_is_refused_changes_nothing() {
+    let store = store_with(|b| b.record_bytes_max(256));
+    let id = create(&store);
+    let too_large = store.login_with(id, "alice", "", |s| s.set("text", "x".repeat(500)));
+    assert!(matches!(too_large, Err(Error::TooLarge { .. })), "{too_large:?}");
+    let mut shown = false;
+    let others = store.login_with(id, "bob", "", |_| shown = true);
+    assert!(matches!(others, Err(Error::OtherOwner)), "{others:?}");
+    assert!(!shown, "alice's data for bob's login");
+    assert_eq!(reads(&store, id), Ok(0));
+    store.end(id, Reason::LoggedOut).unwrap();
+    let gone = store.login_with(id, "alice", "", |_| ());
+    assert!(matches!(gone, Err(Error::Missing(Missing::Ended(Reason::LoggedOut)))), "{gone:?}");
+    store.validate();
+}

@@ -111,6 +111,11 @@ async fn login(session: Session, name: Path<String>) -> web::Result<Redirect> {
     Ok(Redirect::to("/who").see_other())
 }
 
+async fn login_editor(session: Session, name: Path<String>) -> web::Result<String> {
+    session.login_with(&name, "test", |data| data.set("role", "editor"))?;
+    Ok(session.get_text("role").unwrap_or_default())
+}
+
 async fn logout(session: Session) -> web::Result<&'static str> {
     session.logout()?;
     Ok("bye")
@@ -173,6 +178,7 @@ fn app(
         .route("/user", get().to(async |user: User| user.name().to_owned()))
         .route("/maybe", get().to(async |user: Option<User>| user.is_some().to_string()))
         .route("/login/{name}", post().to(login))
+        .route("/editor/{name}", post().to(login_editor))
         .route("/logout", post().to(logout))
         .route("/token", get().to(async |s: Session| s.csrf_token()))
         .route("/form", post().to(form))
@@ -245,6 +251,10 @@ async fn a_visit_from_the_first_write_to_the_logout() {
     assert_eq!((planted.status, planted.set_cookie()), (StatusCode::UNAUTHORIZED, None));
     assert_eq!(send!(app, get "/maybe", Some(&visitor)).body, "false");
 
+    let editor = send!(app, post "/editor/alice", Some(&alice));
+    assert_eq!(editor.body, "editor");
+    let alice = editor.cookie();
+    assert_eq!(send!(app, get "/count", Some(&alice)).body, "4");
     let bob = send!(app, post "/login/bob", Some(&alice)).cookie();
     assert_eq!(send!(app, get "/count", Some(&bob)).body, "1", "nothing of alice's");
     let logout = send!(app, post "/logout", Some(&bob));

@@ -148,6 +148,19 @@ async fn login(session: Session, Path(name): Path<String>) -> web::Result<Redire
     Ok(Redirect::to("/who"))
 }
 
+/// The login of an editor, whose role is there as soon as he is.
+async fn login_editor(session: Session, Path(name): Path<String>) -> web::Result<Redirect> {
+    session.login_with(&name, "test", |data| {
+        add_one(data);
+        data.set("role", "editor");
+    })?;
+    Ok(Redirect::to("/who"))
+}
+
+async fn role(session: Session) -> String {
+    format!("{:?}, {:?}", session.owner(), session.get_text("role"))
+}
+
 async fn logout(session: Session) -> web::Result<()> {
     session.logout()
 }
@@ -167,6 +180,8 @@ fn app(sessions: &Sessions) -> Router {
         .route("/user", get(async |user: User| user.name().to_owned()))
         .route("/maybe", get(async |user: Option<User>| user.is_some().to_string()))
         .route("/login/{name}", post(login))
+        .route("/editor/{name}", post(login_editor))
+        .route("/role", get(role))
         .route("/logout", post(logout))
         .route(
             "/elsewhere",
@@ -296,6 +311,28 @@ async fn a_login_without_a_session_makes_one() {
     assert_eq!(browser.get("/who").await.body, "alice");
     assert_eq!(store.owner_count("alice"), 1);
     assert_eq!(store.stats().created, 1);
+}
+
+/// The data of a login comes with it: on the visitor's own, on none, and anew on another user's.
+#[tokio::test]
+async fn a_login_may_bring_data() {
+    let (app, store, _) = server();
+    let mut visitor = Browser::new(&app);
+    visitor.get("/count").await;
+    let planted = visitor.clone();
+    visitor.form("/editor/alice", "").await.assert_secret();
+    assert_eq!(visitor.get("/role").await.body, r#"Some("alice"), Some("editor")"#);
+    assert_eq!(visitor.get("/count").await.body, "3");
+    assert_eq!(planted.clone().get("/who").await.body, "nobody, Some(Ended(Rotated))");
+
+    let mut nobody = Browser::new(&app);
+    nobody.form("/editor/alice", "").await.assert_secret();
+    assert_eq!(nobody.get("/count").await.body, "2");
+
+    visitor.form("/editor/bob", "").await.assert_secret();
+    assert_eq!(visitor.get("/role").await.body, r#"Some("bob"), Some("editor")"#);
+    assert_eq!(visitor.get("/count").await.body, "2", "nothing of alice's");
+    assert_eq!((store.owner_count("alice"), store.owner_count("bob")), (1, 1));
 }
 
 /// One user's data never passes to another.
@@ -444,8 +481,13 @@ async fn a_bad_cookie_is_nobody_or_refused() {
         sessions.cookie(cookie)
     };
     let refusing = |sessions: Sessions| sessions.bad_cookie(BadCookie::Refuse);
-    let ((mild, ..), (strict, store, _)) =
-        (server_with(signed), server_with(|s| refusing(signed(s))));
+    let mut counting = None;
+    let refusing = |sessions: Sessions| {
+        let sessions = refusing(signed(sessions));
+        counting = Some(sessions.clone());
+        sessions
+    };
+    let ((mild, ..), (strict, store, _)) = (server_with(signed), server_with(refusing));
     let mut browser = Browser::new(&strict);
     browser.get("/count").await;
     let good = browser.cookie.clone().unwrap();
@@ -471,7 +513,9 @@ async fn a_bad_cookie_is_nobody_or_refused() {
         assert_eq!(Browser::new(&mild).with(bad).get("/count").await.body, "1");
     }
     assert_eq!(store.stats().created, 1);
-    assert!(store.stats().misses > misses, "bad cookies are counted");
+    let bad_cookies = counting.unwrap().bad_cookies();
+    assert_eq!(bad_cookies, 25, "five cookies at five pages that ask");
+    assert_eq!(store.stats().misses - misses, bad_cookies);
     // A good one beside a bad one is good; one that is gone is not bad.
     let both = format!("{changed}; {good}");
     assert_eq!(Browser::new(&strict).with(&both).get("/count").await.body, "2");

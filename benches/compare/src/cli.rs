@@ -31,6 +31,9 @@ pub struct Cli {
     /// Only the contenders whose name begins so; several separated by commas.
     #[arg(long = "contender", value_name = "NAME", value_delimiter = ',')]
     only: Vec<String>,
+    /// Also saves the results for `publish`, as docs/performance/NAME.jsonl [default: the section].
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
+    save: Option<String>,
     /// One JSON object a line instead of tables.
     #[arg(long)]
     pub json: bool,
@@ -63,6 +66,8 @@ pub enum Section {
     Web,
     /// Every section in turn, but for `web`.
     All,
+    /// Writes what was saved into docs/performance.md, and pictures of it. Measures nothing.
+    Publish,
     #[value(hide = true)]
     MemoryChild,
 }
@@ -99,6 +104,18 @@ impl Cli {
 
     pub fn run_time(&self) -> Duration {
         Duration::from_secs_f64(self.seconds)
+    }
+
+    /// No filter at all.
+    pub fn everybody() -> Cli {
+        Cli::parse_from(["cargo compare", "all"])
+    }
+
+    /// The name under which a section's results are to be saved.
+    pub fn save_name(&self, section: Section) -> Option<String> {
+        let name = self.save.as_deref()?;
+        let own = section.to_possible_value().map(|value| value.get_name().to_owned());
+        if name.is_empty() || self.section == Section::All { own } else { Some(name.to_owned()) }
     }
 
     pub fn admits(&self, name: &str) -> bool {

@@ -8,9 +8,11 @@ mod interleave;
 mod latency;
 mod machine;
 mod measure;
+mod publish;
 mod report;
 mod section;
 mod shards;
+mod svg;
 
 use clap::Parser;
 use cli::{Cli, Section};
@@ -26,13 +28,26 @@ fn main() {
         section::memory::child(&cli);
         return;
     }
+    if cli.section == Section::Publish {
+        if let Err(problem) = publish::run() {
+            eprintln!("{problem}");
+            std::process::exit(1);
+        }
+        return;
+    }
     let mut report = Report::new(cli.json);
     report.machine();
     let chosen = match cli.section {
         Section::All => &Section::EVERY[..],
         ref one => std::slice::from_ref(one),
     };
-    for section in chosen {
+    for (index, section) in chosen.iter().enumerate() {
+        if chosen.len() > 1 {
+            report.progress(&format!("section {} of {}", index + 1, chosen.len()));
+        }
+        if let Some(name) = cli.save_name(*section) {
+            report.save_to(&publish::results_directory().join(format!("{name}.jsonl")));
+        }
         match section {
             Section::Lookup => section::lookup::run(&cli, &mut report),
             Section::Hot => section::hot::run(&cli, &mut report),
@@ -44,7 +59,9 @@ fn main() {
             Section::Restart => section::restart::run(&cli, &mut report),
             #[cfg(feature = "web")]
             Section::Web => section::web::run(&cli, &mut report),
-            Section::All | Section::MemoryChild => unreachable!("not a section by itself"),
+            Section::All | Section::Publish | Section::MemoryChild => {
+                unreachable!("not a section by itself")
+            }
         }
     }
     report.finish();

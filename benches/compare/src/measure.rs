@@ -13,6 +13,9 @@ pub const BATCH: usize = 1024;
 
 const WARM_BATCHES: usize = 16;
 
+/// Sessions of one call where several are looked up together.
+pub const BATCH_LEN: usize = 16;
+
 /// A store with its sessions, and their keys by index.
 pub struct Filled<C: Contender> {
     pub store: C,
@@ -35,18 +38,38 @@ impl<C: Contender> Filled<C> {
 
     /// Lookups back to back by one thread per sequence, in millions a second.
     pub fn lookups_mops(&self, sequences: &[Vec<u32>], time: Duration) -> f64 {
+        self.mops(sequences, time, |batch| {
+            batch.iter().fold(0_u64, |sum, &key| sum.wrapping_add(self.store.read(key)))
+        })
+    }
+
+    /// The same in calls of [`BATCH_LEN`] sessions.
+    pub fn many_mops(&self, sequences: &[Vec<u32>], time: Duration) -> f64 {
+        self.mops(sequences, time, |batch| {
+            let calls = batch.chunks_exact(BATCH_LEN);
+            calls.fold(0_u64, |sum, keys| sum.wrapping_add(self.store.read_many(keys)))
+        })
+    }
+
+    #[inline(always)]
+    fn mops(
+        &self,
+        sequences: &[Vec<u32>],
+        time: Duration,
+        read_batch: impl Fn(&[C::Key]) -> u64 + Sync,
+    ) -> f64 {
         let rates = on_each(sequences, time, |sequence, stop| {
             // In the order of use: what is timed is the store, not the fetching of keys.
             let keys: Vec<C::Key> = sequence.iter().map(|&i| self.keys[i as usize]).collect();
             let batches = || keys.chunks_exact(BATCH).cycle();
             for batch in batches().take(WARM_BATCHES) {
-                black_box(self.read_batch(batch));
+                black_box(read_batch(batch));
             }
             stop.begin();
             let start = Instant::now();
             let mut done = 0;
             for batch in batches() {
-                black_box(self.read_batch(batch));
+                black_box(read_batch(batch));
                 done += BATCH;
                 if stop.requested() {
                     break;
@@ -55,15 +78,6 @@ impl<C: Contender> Filled<C> {
             done as f64 / start.elapsed().as_secs_f64()
         });
         rates.iter().sum::<f64>() / 1e6
-    }
-
-    #[inline(always)]
-    fn read_batch(&self, batch: &[C::Key]) -> u64 {
-        let mut sum = 0u64;
-        for &key in batch {
-            sum = sum.wrapping_add(self.store.read(key));
-        }
-        sum
     }
 
     /// Mean time of a lookup whose key depends on the last one's answer.

@@ -1,9 +1,11 @@
 //! Prints results: aligned tables with ratios, or one JSON object a line.
 
+use std::fs::File;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 
 use crate::interleave::{Cell, Lane, Metric, Outcome, interleave, ratio, spread};
-use crate::machine;
+use crate::{contender, machine};
 
 const OURS: &str = "cloakroom";
 
@@ -14,17 +16,38 @@ pub struct Report {
     json: bool,
     terminal: bool,
     losing: Vec<String>,
+    saved: Option<File>,
 }
 
 impl Report {
     pub fn new(json: bool) -> Report {
-        Report { json, terminal: std::io::stderr().is_terminal(), losing: Vec::new() }
+        Report { json, terminal: std::io::stderr().is_terminal(), losing: Vec::new(), saved: None }
     }
 
     pub fn machine(&self) {
         if !self.json {
             println!("machine: {}", machine::describe());
         }
+    }
+
+    /// Keeps what follows in this file, too.
+    pub fn save_to(&mut self, path: &Path) {
+        let file = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let file = file.and_then(|()| File::create(path));
+        let mut file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                eprintln!("{}: {error}", path.display());
+                std::process::exit(1);
+            }
+        };
+        let words: Vec<String> = std::env::args().skip(1).collect();
+        let origin = serde_json::json!({
+            "machine": machine::describe(),
+            "command": format!("cargo compare {}", words.join(" ")),
+        });
+        write_line(&mut file, &origin);
+        self.saved = Some(file);
     }
 
     /// Says on stderr what goes on, in place on a terminal.
@@ -57,9 +80,15 @@ impl Report {
             self.progress("");
         }
         for (section, metric) in tables(&outcomes) {
-            if self.json {
-                print_json(cell, section, metric, &outcomes);
-            } else {
+            for row in rows(cell, section, metric, &outcomes) {
+                if self.json {
+                    println!("{row}");
+                }
+                if let Some(file) = &mut self.saved {
+                    write_line(file, &row);
+                }
+            }
+            if !self.json {
                 self.table(cell, section, metric, &outcomes);
             }
         }
@@ -150,22 +179,40 @@ fn tables(outcomes: &[Outcome]) -> Vec<(&'static str, Metric)> {
     tables
 }
 
-/// Names are plain words, so nothing needs escaping.
-fn print_json(cell: Cell, section: &str, metric: Metric, outcomes: &[Outcome]) {
-    for outcome in outcomes {
-        let Some(values) = outcome.values(section, metric) else { continue };
+/// What is saved of a table: see `publish::record`.
+fn rows(cell: Cell, section: &str, metric: Metric, outcomes: &[Outcome]) -> Vec<serde_json::Value> {
+    let ours = outcomes.iter().find(|outcome| outcome.name == OURS);
+    let ours = ours.and_then(|outcome| outcome.values(section, metric));
+    let row = |outcome: &Outcome| {
+        let values = outcome.values(section, metric)?;
         let (median, min, max) = spread(values);
-        println!(
-            "{{\"section\":\"{section}\",\"workload\":\"{}\",\"sessions\":{},\"threads\":{},\
-             \"contender\":\"{}\",\"metric\":\"{}\",\"median\":{:.3},\"min\":{:.3},\"max\":{:.3}}}",
-            cell.workload.name(),
-            cell.sessions,
-            cell.threads,
-            outcome.name,
-            metric.name(),
-            median,
-            min,
-            max,
-        );
+        let kind = contender::kind_of(outcome.name).map_or("other", contender::Kind::name);
+        Some(serde_json::json!({
+            "section": section,
+            "workload": cell.workload.name(),
+            "sessions": cell.sessions,
+            "threads": cell.threads,
+            "contender": outcome.name,
+            "kind": if outcome.name == NOISE { NOISE } else { kind },
+            "metric": metric.name(),
+            "median": rounded(median),
+            "min": rounded(min),
+            "max": rounded(max),
+            "runs": values.len(),
+            "ratio": ours.map(|own| rounded(ratio(own, values))),
+        }))
+    };
+    outcomes.iter().filter_map(row).collect()
+}
+
+/// To a thousandth: more says nothing.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn write_line(file: &mut File, line: &serde_json::Value) {
+    if let Err(error) = writeln!(file, "{line}") {
+        eprintln!("the results cannot be saved: {error}");
+        std::process::exit(1);
     }
 }

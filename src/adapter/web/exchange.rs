@@ -127,6 +127,7 @@ impl<S: SessionData> Exchange<S> {
     fn ask(&self) {
         let was_asked = std::mem::replace(&mut lock(&self.state).is_asked, true);
         if !was_asked && self.presented.is_bad_cookie() {
+            self.sessions.count_bad_cookie();
             // Counts as the lookup that it stands for: `Stats::misses`.
             let _ = self.sessions.store().find("");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::{Error, Result};
 use super::exchange::Activity;
 use super::session::Session;
-use crate::{CreateOptions, Except, Info, Reason, SessionData, Token};
+use crate::{CreateOptions, Except, Info, Missing, Reason, SessionData, Token};
 
 /// The longest label that the store takes, in bytes.
 const LABEL_BYTES_MAX: usize = 512;
@@ -38,26 +38,79 @@ impl<S: SessionData> Session<S> {
     where
         S: Default,
     {
+        self.log_in(owner, label, None)
+    }
+
+    /// As [`login`](Session::login), and changes the data in the same step: no other request sees
+    /// the user logged in without it. Where a session begins anew, the closure gets the default
+    /// data.
+    ///
+    /// The closure runs again on newer data if another request wrote the session meanwhile; what it
+    /// returns is dropped. It must not use this session.
+    ///
+    /// # Errors
+    /// As [`login`](Session::login), and as of
+    /// [`Store::login_with`](crate::Store::login_with).
+    ///
+    /// # Examples
+    /// ```
+    /// use cloakroom::web::{self, Session};
+    ///
+    /// async fn login(session: Session) -> web::Result<&'static str> {
+    ///     let (user, role) = ("alice", "editor"); // whose password was checked
+    ///     session.login_with(user, "Firefox on Linux", |data| data.set("role", role))?;
+    ///     Ok("logged in")
+    /// }
+    /// ```
+    pub fn login_with<R>(
+        &self,
+        owner: &str,
+        label: &str,
+        mut f: impl FnMut(&mut S) -> R,
+    ) -> Result<()>
+    where
+        S: Default,
+    {
+        self.log_in(owner, label, Some(&mut |data| drop(f(data))))
+    }
+
+    fn log_in(
+        &self,
+        owner: &str,
+        label: &str,
+        mut fill: Option<&mut dyn FnMut(&mut S)>,
+    ) -> Result<()>
+    where
+        S: Default,
+    {
         let store = self.store();
         let label = cut(label, LABEL_BYTES_MAX);
-        let anew = || {
-            let options = CreateOptions::new().owner(owner).label(label);
-            Ok(store.create_with(S::default(), options)?)
-        };
         self.exchange.change(|id| {
-            let Some(id) = id else { return anew() };
-            match store.login(id, owner, label) {
-                Ok(token) => Ok(token),
-                // It ended a moment ago.
-                Err(crate::Error::Missing(_)) => anew(),
-                Err(crate::Error::OtherOwner) => {
-                    let token = anew()?;
-                    // What is in it is not for this user.
-                    let _ = store.end(id, Reason::LoggedOut);
-                    Ok(token)
+            let logged_in = match (id, &mut fill) {
+                (None, _) => Err(crate::Error::Missing(Missing::Unknown)),
+                (Some(id), None) => store.login(id, owner, label),
+                (Some(id), Some(fill)) => {
+                    let logged_in = store.login_with(id, owner, label, |data| fill(data));
+                    logged_in.map(|(token, ())| token)
                 }
-                Err(error) => Err(error.into()),
+            };
+            let others = match logged_in {
+                // It ended a moment ago, if there was one.
+                Err(crate::Error::Missing(_)) => None,
+                Err(crate::Error::OtherOwner) => id,
+                logged_in => return Ok(logged_in?),
+            };
+            let mut data = S::default();
+            if let Some(fill) = &mut fill {
+                fill(&mut data);
             }
+            let options = CreateOptions::new().owner(owner).label(label);
+            let token = store.create_with(data, options)?;
+            if let Some(others) = others {
+                // What is in it is not for this user.
+                let _ = store.end(others, Reason::LoggedOut);
+            }
+            Ok(token)
         })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::renewals::Renewals;
@@ -56,6 +57,7 @@ struct Settings<S> {
     renew_every: Option<Duration>,
     renewals: Arc<Renewals>,
     bad_cookie: BadCookie,
+    bad_cookies: Arc<AtomicU64>,
 }
 
 impl<S> Clone for Sessions<S> {
@@ -70,6 +72,7 @@ impl<S> Clone for Settings<S> {
             store: self.store.clone(),
             cookie: self.cookie.clone(),
             renewals: Arc::clone(&self.renewals),
+            bad_cookies: Arc::clone(&self.bad_cookies),
             ..*self
         }
     }
@@ -97,6 +100,7 @@ impl<S: SessionData> Sessions<S> {
             renew_every: None,
             renewals: Arc::default(),
             bad_cookie: BadCookie::default(),
+            bad_cookies: Arc::default(),
         };
         Sessions { settings: Arc::new(settings) }
     }
@@ -145,6 +149,20 @@ impl<S> Sessions<S> {
     /// The store.
     pub fn store(&self) -> &Store<S> {
         &self.settings.store
+    }
+
+    /// How many requests that asked for their session came with a cookie of our name that was not
+    /// made here, since these sessions were made. Each is one of
+    /// [`Stats::misses`](crate::Stats::misses), too.
+    ///
+    /// A few are old: of a key that is gone, of a server that had the host before. A sudden rise is
+    /// somebody who guesses, or a key that the servers of one site do not share.
+    pub fn bad_cookies(&self) -> u64 {
+        self.settings.bad_cookies.load(Relaxed)
+    }
+
+    pub(super) fn count_bad_cookie(&self) {
+        self.settings.bad_cookies.fetch_add(1, Relaxed);
     }
 
     pub(super) fn cookie_options(&self) -> &Cookie {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cloakroom::{CreateOptions, Event, Events, Reason, SessionId, Store};
 
-use super::{Contender, Expires, LONG_IDLE, Setup, VALUE_BYTES, Value, first_word, missing};
+use super::{Contender, Expires, Kind, LONG_IDLE, Setup, VALUE_BYTES, Value, first_word, missing};
 
 const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 
@@ -23,6 +23,7 @@ pub struct Cloakroom {
 
 impl Contender for Cloakroom {
     const NAME: &'static str = "cloakroom";
+    const KIND: Kind = Kind::Expires;
     type Key = SessionId;
 
     fn open(setup: &Setup) -> Self {
@@ -50,6 +51,16 @@ impl Contender for Cloakroom {
             Ok(word) => word,
             Err(_) => missing(),
         }
+    }
+
+    #[inline]
+    fn read_many(&self, keys: &[SessionId]) -> u64 {
+        let mut sum = 0_u64;
+        self.store.read_many(keys, |_, found| match found {
+            Ok(session) => sum = sum.wrapping_add(first_word(&session.bytes)),
+            Err(_) => missing(),
+        });
+        sum
     }
 
     fn replace(&self, key: SessionId, value: &Value) {

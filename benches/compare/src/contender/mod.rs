@@ -3,9 +3,11 @@
 #[cfg(feature = "ours")]
 pub mod cloakroom;
 pub mod dashmap;
+pub mod mini_moka;
 pub mod moka;
 pub mod papaya;
 pub mod quick_cache;
+pub mod scc;
 pub mod unlocked;
 
 use std::time::Duration;
@@ -26,9 +28,31 @@ pub struct Setup {
     pub shards: usize,
 }
 
+/// What a reader has to know of a contender before comparing it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Sessions end by themselves when nobody uses them.
+    Expires,
+    /// A map that several threads may write; nothing ends by itself.
+    Map,
+    /// A map that only one thread may write: how fast it could be at best.
+    Bound,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Expires => "expires",
+            Kind::Map => "map",
+            Kind::Bound => "bound",
+        }
+    }
+}
+
 /// One store. The measured loops are compiled anew for each, so no call in them is indirect.
 pub trait Contender: Send + Sync + Sized + 'static {
     const NAME: &'static str;
+    const KIND: Kind = Kind::Map;
     /// Whether several threads may write, or one write while others read.
     const SHARED_WRITES: bool = true;
     type Key: Copy + Send + Sync;
@@ -39,6 +63,11 @@ pub trait Contender: Send + Sync + Sized + 'static {
     /// The first 8 bytes of a session's data, counted as a use of the session where the store
     /// knows such a thing. Panics if there is none.
     fn read(&self, key: Self::Key) -> u64;
+    /// The same of several sessions: the sum of all.
+    #[inline]
+    fn read_many(&self, keys: &[Self::Key]) -> u64 {
+        keys.iter().fold(0, |sum, &key| self.read(key).wrapping_add(sum))
+    }
     fn replace(&self, key: Self::Key, value: &Value);
     fn end(&self, key: Self::Key);
     /// Finishes what the store has put off.
@@ -109,8 +138,11 @@ pub fn each(cli: &Cli, visit: &mut impl Visit) {
     offer::<dashmap::Plain>(cli, visit);
     offer::<dashmap::Ahash>(cli, visit);
     offer::<papaya::Papaya>(cli, visit);
+    offer::<scc::SccMap>(cli, visit);
+    offer::<scc::SccIndex>(cli, visit);
     offer::<quick_cache::QuickCache>(cli, visit);
     offer::<moka::Moka>(cli, visit);
+    offer::<mini_moka::MiniMoka>(cli, visit);
     offer::<unlocked::Unlocked>(cli, visit);
 }
 
@@ -127,6 +159,22 @@ pub fn each_expiring(cli: &Cli, visit: &mut impl VisitExpiring) {
     offer::<dashmap::Ahash>(cli, visit);
     offer::<papaya::Papaya>(cli, visit);
     offer::<moka::Moka>(cli, visit);
+    offer::<mini_moka::MiniMoka>(cli, visit);
+}
+
+/// The kind of the contender of this name; None for what is no store in memory.
+pub fn kind_of(name: &str) -> Option<Kind> {
+    struct Find<'a>(&'a str, Option<Kind>);
+    impl Visit for Find<'_> {
+        fn visit<C: Contender>(&mut self) {
+            if C::NAME == self.0 {
+                self.1 = Some(C::KIND);
+            }
+        }
+    }
+    let mut find = Find(name, None);
+    each(&Cli::everybody(), &mut find);
+    find.1
 }
 
 /// The bytes that every read reads.

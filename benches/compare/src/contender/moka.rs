@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 
-use super::{Contender, Expires, LONG_IDLE, Setup, Value, first_word, missing};
+use super::{Contender, Expires, Kind, LONG_IDLE, Setup, Value, first_word, missing};
 
 pub struct Moka {
     cache: Cache<u128, Arc<[u8]>>,
@@ -13,6 +13,7 @@ pub struct Moka {
 
 impl Contender for Moka {
     const NAME: &'static str = "moka-idle";
+    const KIND: Kind = Kind::Expires;
     type Key = u128;
 
     fn open(_setup: &Setup) -> Self {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Contender, Setup, Value, first_word, missing};
+use super::{Contender, Kind, Setup, Value, first_word, missing};
 
 type Map = HashMap<u128, Arc<[u8]>, BuildHasherDefault<Identity>>;
 
@@ -34,6 +34,7 @@ impl Unlocked {
 
 impl Contender for Unlocked {
     const NAME: &'static str = "unlocked";
+    const KIND: Kind = Kind::Bound;
     const SHARED_WRITES: bool = false;
     type Key = u128;
 

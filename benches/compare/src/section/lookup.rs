@@ -1,4 +1,4 @@
-//! Lookups back to back by each thread count, and one lookup alone.
+//! Lookups back to back by each thread count, one by one and 16 a call, and one lookup alone.
 
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub const BYTES_PER_SESSION: u64 = 420;
 pub enum Task {
     /// One sequence a thread, reported under the section's name.
     Throughput(&'static str, Vec<Vec<u32>>),
+    /// The same, [`BATCH_LEN`](crate::measure::BATCH_LEN) sessions a call.
+    Many(Vec<Vec<u32>>),
     Alone(Vec<u32>),
 }
 
@@ -35,6 +37,10 @@ pub fn run(cli: &Cli, report: &mut Report) {
                 let task = Task::Throughput("lookup", workload.sequences(sessions, threads));
                 let cell = Cell { workload, sessions, threads };
                 report.cell("lookup", cell, &mut lanes, &task, cli.runs());
+                if workload == Workload::Uniform {
+                    let task = Task::Many(workload.sequences(sessions, threads));
+                    report.cell("lookup-many", cell, &mut lanes, &task, cli.runs());
+                }
             }
             if turn == 0 && cli.workload != Some(Workload::Zipf) {
                 let sequence = Workload::Uniform.sequences(sessions, 1).remove(0);
@@ -92,6 +98,11 @@ fn measure<C: Contender>(filled: &Filled<C>, task: &Task, time: Duration) -> Sam
         &Task::Throughput(section, ref sequences) => {
             Point { section, metric: Metric::Mops, value: filled.lookups_mops(sequences, time) }
         }
+        Task::Many(sequences) => Point {
+            section: "lookup-many",
+            metric: Metric::Mops,
+            value: filled.many_mops(sequences, time),
+        },
         Task::Alone(sequence) => Point {
             section: "lookup-alone",
             metric: Metric::P50Ns,
