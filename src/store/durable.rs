@@ -152,8 +152,9 @@ impl<S: SessionData> Builder<S> {
         let may_start_empty = keep.on_damage == OnDamage::QuarantineAndStartEmpty;
         let load = if may_start_empty { Load::Whole } else { keep.load };
         let restoring = Restoring { files: &files, expected, load, watch: &watch };
-        migrate::<S>(&files, &options, &watch, &mut report, &mut progress)?;
-        let restored = match restoring.run::<S>(options.clone(), &mut report, &mut progress) {
+        let restored = migrate::<S>(&files, &options, &watch, &mut report, &mut progress)
+            .and_then(|()| restoring.run::<S>(options.clone(), &mut report, &mut progress));
+        let restored = match restored {
             Err(Error::Damaged { .. }) if may_start_empty => {
                 report = RecoveryReport {
                     quarantine: Some(quarantine(&files)?),

@@ -1,6 +1,6 @@
 //! Files of another session type: taken over, or refused without a change.
 
-use cloakroom::{Builder, CreateOptions, Error, Load, Missing, Reason, SessionId, Store};
+use cloakroom::{Builder, CreateOptions, Error, Load, Missing, OnDamage, Reason, SessionId, Store};
 
 use crate::support::Directory;
 
@@ -181,4 +181,24 @@ fn a_panic_of_the_migration_is_passed_on_and_changes_nothing() {
     store.close().unwrap();
     let store = migrating().open(&directory.0).unwrap();
     assert_eq!(cart(&store, in_snapshot), Ok(Cart { count: 2, total: 0 }));
+}
+
+// Damage that the migration meets first is damage all the same.
+#[test]
+fn damaged_files_are_not_migrated() {
+    let directory = Directory::new("migration-damaged");
+    let [in_snapshot, ..] = first_type(&directory);
+    let segment = directory.files("log-").pop().unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    bytes[4096 + 150] ^= 1;
+    std::fs::write(&segment, &bytes).unwrap();
+    let before = contents(&directory);
+    let refused = migrating().open(&directory.0).map(drop);
+    assert!(matches!(refused, Err(Error::Damaged { .. })), "{refused:?}");
+    assert!(before == contents(&directory), "nothing was changed");
+    let anew = migrating().on_damage(OnDamage::QuarantineAndStartEmpty);
+    let store = anew.open(&directory.0).unwrap();
+    let report = store.recovery().unwrap();
+    assert!(report.quarantine.is_some() && report.migrated == 0, "{report:?}");
+    assert_eq!(cart(&store, in_snapshot), Err(Missing::Unknown));
 }

@@ -43,7 +43,8 @@ impl Contender for SccMap {
     }
 }
 
-/// `scc::HashIndex`: readers take no lock.
+/// `scc::HashIndex`: readers take no lock. An update is an insertion and a removal, between which a
+/// reader may find nothing: then it looks again.
 pub struct SccIndex {
     index: HashIndex<u128, Arc<[u8]>, ahash::RandomState>,
 }
@@ -65,7 +66,7 @@ impl Contender for SccIndex {
     fn read(&self, key: u128) -> u64 {
         match self.index.peek_with(&key, |_, data| first_word(data)) {
             Some(word) => word,
-            None => missing(),
+            None => self.read_again(key),
         }
     }
 
@@ -78,5 +79,16 @@ impl Contender for SccIndex {
 
     fn end(&self, key: u128) {
         self.index.remove_sync(&key);
+    }
+}
+
+/// A reader meets an update again and again this often at most.
+const LOOKS_MAX: usize = 1000;
+
+impl SccIndex {
+    #[cold]
+    fn read_again(&self, key: u128) -> u64 {
+        let look = || self.index.peek_with(&key, |_, data| first_word(data));
+        (0..LOOKS_MAX).find_map(|_| look()).unwrap_or_else(|| missing())
     }
 }

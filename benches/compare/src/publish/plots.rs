@@ -9,8 +9,9 @@ use crate::svg::curves::{Curves, Line};
 pub fn draw(results: &Results) -> Vec<(&'static str, String)> {
     let bars = |title, sections: &[&str], metric, better, logarithmic| {
         let groups = groups(results, sections, metric);
+        let scale = if logarithmic { ", on a logarithmic scale" } else { "" };
         let about = format!(
-            "{}; {better} is better; the thin line is from the least run to the most",
+            "{}{scale}; {better} is better; the thin line is from the least run to the most",
             unit(metric)
         );
         (!groups.is_empty())

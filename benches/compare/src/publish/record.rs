@@ -78,6 +78,8 @@ impl Results {
                 std::fs::read_to_string(&file).map_err(|error| format!("{name}: {error}"))?;
             results.take(&text).map_err(|problem| format!("{name}, {problem}"))?;
         }
+        // A section may have been measured in parts.
+        results.records.sort_by_key(|record| (record.sessions, record.threads));
         Ok(results)
     }
 

@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 pub const WIDTH: f64 = 840.0;
 const STYLE: &str = "\
 text{font:13px system-ui,-apple-system,'Segoe UI',sans-serif;fill:#24292f}
-.title{font-size:17px;font-weight:600}.quiet{fill:#57606a}.ours{fill:#bc4c00;font-weight:600}
+.title{font-size:17px;font-weight:600}.quiet{fill:#57606a}text.ours{fill:#bc4c00;font-weight:600}
 .bar{fill:#8c959f}.bar.ours{fill:#e16f24}.grid{stroke:#d0d7de;stroke-width:1}
 .line{fill:none;stroke:#8c959f;stroke-width:2}.line.ours{stroke:#e16f24;stroke-width:3}
 .spread{stroke:#57606a;stroke-width:1}.dot{fill:#8c959f}.dot.ours{fill:#e16f24}
-@media(prefers-color-scheme:dark){text{fill:#e6edf3}.quiet{fill:#9198a1}.ours{fill:#ffa657}
+@media(prefers-color-scheme:dark){text{fill:#e6edf3}.quiet{fill:#9198a1}text.ours{fill:#ffa657}
 .bar{fill:#6e7681}.bar.ours{fill:#f0883e}.grid{stroke:#3d444d}.line{stroke:#7d8590}
 .line.ours{stroke:#f0883e}.spread{stroke:#c9d1d9}.dot{fill:#7d8590}.dot.ours{fill:#f0883e}}";
 
