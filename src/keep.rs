@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
+#[cfg(feature = "encryption")]
+pub(crate) use crate::cookie::keys::Keys;
 use crate::error::{Error, Result};
+
+/// Nobody has keys without the feature `encryption`.
+#[cfg(not(feature = "encryption"))]
+#[derive(Clone, Debug)]
+pub(crate) enum Keys {}
 
 /// What a write that returned survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -79,6 +86,8 @@ pub(crate) struct Keep {
     pub(crate) snapshot_bytes: u64,
     pub(crate) schema: u64,
     pub(crate) drop_undecodable: bool,
+    pub(crate) keys: Option<Keys>,
+    pub(crate) encrypt_plain: bool,
 }
 
 impl Default for Keep {
@@ -96,6 +105,8 @@ impl Default for Keep {
             snapshot_bytes: 64 << 20,
             schema: 0,
             drop_undecodable: false,
+            keys: None,
+            encrypt_plain: false,
         }
     }
 }

@@ -36,6 +36,7 @@ fn header() -> SegmentHeader {
         wall_ms: 8,
         schema: 9,
         layout: LAYOUT,
+        key: None,
     }
 }
 

@@ -5,7 +5,9 @@
 //!    |  HKDF-SHA-256 (RFC 5869), salt "cloakroom cookie 1"
 //!    +- info "id"    4 bytes   stands in clear in each value, so that one key is tried, not all
 //!    +- info "sign" 32 bytes   HMAC-SHA-256
-//!    `- info "seal" 32 bytes   XChaCha20-Poly1305
+//!    +- info "seal" 32 bytes   XChaCha20-Poly1305
+//!    +- info "file" 32 bytes   XChaCha20-Poly1305, for the files of a store
+//!    `- info "name" 32 bytes   HMAC-SHA-256, for the names of owners in them
 //! ```
 
 use std::fmt;
@@ -22,23 +24,40 @@ const SECRET_BYTES_MIN: usize = 32;
 const SECRET_BYTES_MAX: usize = 1024;
 
 /// The names of derived keys: not secret.
-pub(super) type KeyId = [u8; 4];
+pub(crate) type KeyId = [u8; 4];
 
 /// What is derived from one secret. In a box, it never moves, so that its bytes are overwritten
 /// where they are.
-pub(super) struct Key {
-    pub(super) id: KeyId,
+pub(crate) struct Key {
+    pub(crate) id: KeyId,
     pub(super) sign: [u8; 32],
     pub(super) seal: [u8; 32],
+    #[cfg(feature = "encryption")]
+    pub(crate) file: [u8; 32],
+    #[cfg(feature = "encryption")]
+    pub(crate) name: [u8; 32],
 }
 
 impl Key {
     fn derive(secret: &[u8]) -> Box<Key> {
-        let mut key = Box::new(Key { id: [0; 4], sign: [0; 32], seal: [0; 32] });
+        let mut key = Box::new(Key {
+            id: [0; 4],
+            sign: [0; 32],
+            seal: [0; 32],
+            #[cfg(feature = "encryption")]
+            file: [0; 32],
+            #[cfg(feature = "encryption")]
+            name: [0; 32],
+        });
         let root = extract(SALT, secret);
         expand(&root, b"id", &mut key.id);
         expand(&root, b"sign", &mut key.sign);
         expand(&root, b"seal", &mut key.seal);
+        #[cfg(feature = "encryption")]
+        {
+            expand(&root, b"file", &mut key.file);
+            expand(&root, b"name", &mut key.name);
+        }
         key
     }
 }
@@ -47,11 +66,16 @@ impl Drop for Key {
     fn drop(&mut self) {
         self.sign.zeroize();
         self.seal.zeroize();
+        #[cfg(feature = "encryption")]
+        {
+            self.file.zeroize();
+            self.name.zeroize();
+        }
     }
 }
 
 /// HMAC-SHA-256 with a key of at most a block, which RFC 2104 pads with zeros.
-pub(super) fn hmac<const N: usize>(key: &[u8; N]) -> Hmac<Sha256> {
+pub(crate) fn hmac<const N: usize>(key: &[u8; N]) -> Hmac<Sha256> {
     const { assert!(N <= 64) };
     let mut block = Zeroizing::new([0; 64]);
     block[..N].copy_from_slice(key);
@@ -229,12 +253,12 @@ impl Keys {
     }
 
     /// Calls `make` with the newest key.
-    pub(super) fn with_newest<R>(&self, make: impl FnOnce(&Key) -> R) -> R {
+    pub(crate) fn with_newest<R>(&self, make: impl FnOnce(&Key) -> R) -> R {
         make(&self.ring.read().unwrap_or_else(PoisonError::into_inner).newest)
     }
 
     /// Calls `open` with the key of this id, if there is one; tells whether it is an old one.
-    pub(super) fn with<R>(
+    pub(crate) fn with<R>(
         &self,
         id: KeyId,
         open: impl FnOnce(&Key) -> Option<R>,
@@ -242,6 +266,14 @@ impl Keys {
         let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
         let (key, is_old) = ring.find(id)?;
         Some((open(key)?, is_old))
+    }
+
+    /// Calls `f` with each key, the newest first.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn for_each(&self, mut f: impl FnMut(&Key)) {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        f(&ring.newest);
+        ring.older.iter().for_each(|key| f(key));
     }
 }
 
@@ -253,7 +285,7 @@ impl fmt::Debug for Keys {
 }
 
 /// Random bytes straight from the operating system.
-pub(super) fn fill(bytes: &mut [u8]) -> Result<(), CookieError> {
+pub(crate) fn fill(bytes: &mut [u8]) -> Result<(), CookieError> {
     getrandom::fill(bytes).map_err(|error| CookieError::Random(error.to_string()))
 }
 
@@ -282,7 +314,9 @@ mod tests {
     #[test]
     fn no_two_derived_keys_are_alike() {
         let (a, b) = (Key::derive(&[1; 32]), Key::derive(&[1; 33]));
-        let mut all = [a.sign, a.seal, b.sign, b.seal];
+        let mut all = vec![a.sign, a.seal, b.sign, b.seal];
+        #[cfg(feature = "encryption")]
+        all.extend([a.file, a.name, b.file, b.name]);
         all.sort_unstable();
         assert!(all.windows(2).all(|pair| pair[0] != pair[1]));
         assert_ne!(a.id, b.id);

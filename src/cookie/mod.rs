@@ -36,7 +36,7 @@
 //! cookie is refused before the store is asked. Sealed, not even the browser's user sees the value.
 
 mod error;
-mod keys;
+pub(crate) mod keys;
 mod options;
 mod parse;
 mod seal;

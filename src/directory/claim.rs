@@ -10,6 +10,7 @@ use crate::journal::files::real::{Lock, RealFiles};
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
 use crate::journal::rewrite::{self, push_live};
+use crate::journal::sealing::Seal;
 use crate::journal::still::{Still, is_ours};
 use crate::journal::{Survey, Taking};
 use crate::sessions::Saved;
@@ -79,6 +80,21 @@ impl Claim {
         Ok(Claim { path: path.to_owned(), directory, _lock: lock })
     }
 
+    /// Takes the keys with which the sessions are encrypted, or are to be in an empty directory;
+    /// as [`Directory::keys`] does. What [`compact`](Claim::compact) and [`import`](Claim::import)
+    /// write is sealed with the newest of them.
+    ///
+    /// # Errors
+    /// As [`Directory::keys`].
+    #[cfg(feature = "encryption")]
+    pub fn keys(mut self, keys: crate::cookie::Keys) -> Result<Claim> {
+        self.directory = match self.directory.survey.kind {
+            Some(_) => self.directory.keys(keys)?,
+            None => Directory { seal: Seal::Keys(keys), ..self.directory },
+        };
+        Ok(self)
+    }
+
     /// What is in it.
     pub fn directory(&self) -> &Directory {
         &self.directory
@@ -121,7 +137,7 @@ impl Claim {
         taken: Taken,
         fill: impl FnOnce(&mut Import<'_, '_>) -> Result<(), E>,
     ) -> Result<Saved, E> {
-        let Directory { files, still, survey, now_ms, .. } = &self.directory;
+        let Directory { files, still, survey, seal, now_ms, .. } = &self.directory;
         if survey.kind.is_some() && schema != self.directory.schema() {
             let (file, present) = (self.path.clone(), self.directory.schema());
             let problem = format!("its sessions are of schema {present}, these of {schema}");
@@ -130,9 +146,9 @@ impl Claim {
         let fold = Fold::of(still, survey)?;
         let calendar = self.directory.calendar()?;
         let writable = Survey::any(&**files)?;
-        let number = schema.number;
-        let summary = rewrite::snapshot(files, &writable, number, calendar, |taking| {
-            push_live(taking, &fold, *now_ms)?;
+        let kind = (schema.number, seal.clone());
+        let summary = rewrite::snapshot(files, &writable, kind, calendar, |taking| {
+            push_live(taking, &fold, seal, *now_ms)?;
             let pushed = HashSet::default();
             fill(&mut Import { taking, fold: &fold, now_ms: *now_ms, schema, taken, pushed })
         })?;

@@ -56,6 +56,7 @@ use crate::journal::check::{Finding, check};
 use crate::journal::files::real::RealFiles;
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
+use crate::journal::sealing::Seal;
 use crate::journal::snapshot::Found;
 use crate::journal::still::{Still, look};
 use crate::journal::{Calendar, Kind, Survey};
@@ -68,6 +69,8 @@ pub struct Directory {
     files: Arc<StoreFiles>,
     still: Still<StoreFiles>,
     survey: Survey<Still<StoreFiles>>,
+    /// How the sessions lie in the files.
+    seal: Seal,
     is_in_use: bool,
     now_ms: u64,
 }
@@ -123,7 +126,27 @@ impl Directory {
         let wall = system_time().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let wall_ms = u64::try_from(wall.unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
         let now_ms = wall_ms.max(survey.latest_ms());
-        Ok(Directory { files, still, survey, is_in_use, now_ms })
+        let seal = Seal::without_keys(survey.key);
+        Ok(Directory { files, still, survey, seal, is_in_use, now_ms })
+    }
+
+    /// Takes the keys with which the sessions are encrypted. Needed for whatever reads them; the
+    /// feature `encryption`.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if the files need others, or none.
+    #[cfg(feature = "encryption")]
+    pub fn keys(mut self, keys: crate::cookie::Keys) -> Result<Directory> {
+        let seal = Seal::Keys(keys);
+        let checked = seal.check(self.survey.key);
+        checked.map_err(|problem| problem.told(self.files.path(""), 0))?;
+        self.seal = seal;
+        Ok(self)
+    }
+
+    /// Whether the sessions are encrypted: then [`keys`](Directory::keys) are needed to read them.
+    pub fn is_encrypted(&self) -> bool {
+        self.survey.key.is_some()
     }
 
     /// Whether a store had the directory open when it was read.
@@ -152,13 +175,17 @@ impl Directory {
     /// session of which the log tells.
     ///
     /// # Errors
-    /// That of `f`; [`Error::Damaged`]: then some sessions may have been told before.
+    /// That of `f`; [`Error::Unreadable`] if they are encrypted and the [`keys`](Directory::keys)
+    /// are missing; [`Error::Damaged`]: then some sessions may have been told before.
     pub fn sessions<E: From<Error>>(
         &self,
         mut f: impl FnMut(StoredSession<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
-        Fold::of(&self.still, &self.survey)?.for_each(|found| match found {
-            Found::Session(stored) if stored.is_live(self.now_ms) => f(stored.into()),
+        let fold = Fold::of(&self.still, &self.survey)?;
+        fold.for_each(|found| match found {
+            Found::Session(stored) if stored.is_live(self.now_ms) => {
+                fold.open(&self.seal, &stored, |stored| f((*stored).into()))?
+            }
             _ => Ok(()),
         })
     }
@@ -171,9 +198,23 @@ impl Directory {
     /// As [`Store::backup`](crate::Store::backup).
     pub fn backup(&self, target: impl AsRef<Path>) -> Result<Saved> {
         let calendar = self.calendar()?;
-        let (target, schema) = (target.as_ref(), self.schema().number);
-        let summary = copy(&self.still, &self.survey, target, schema, calendar)?;
+        let kind = (self.schema().number, self.seal.clone());
+        let summary = copy(&self.still, &self.survey, target.as_ref(), kind, calendar)?;
         Ok(Saved { sessions: summary.counts.live(), bytes: summary.bytes })
+    }
+
+    /// How many sessions have not expired; also without their keys.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn count(&self) -> Result<u64> {
+        let mut count = 0;
+        Fold::of(&self.still, &self.survey)?.for_each(|found| -> Result<()> {
+            let is_live = matches!(found, Found::Session(stored) if stored.is_live(self.now_ms));
+            count += u64::from(is_live);
+            Ok(())
+        })?;
+        Ok(count)
     }
 
     fn calendar(&self) -> Result<Calendar> {
@@ -182,17 +223,40 @@ impl Directory {
     }
 
     /// Compares every sum of every file, then sees whether the files belong together, and whether
-    /// data that should be [`Attributes`](crate::Attributes) is. Reads everything once or twice;
+    /// data that should be [`Attributes`](crate::Attributes) is, as far as it is not encrypted:
+    /// see [`verify_with`](Directory::verify_with). Reads everything once or twice;
     /// calls `progress` now and then with the bytes that it has read, and those of all files.
     ///
     /// # Errors
     /// [`Error::Files`], [`Error::Unreadable`] if there are no files of a store. Damage is no
     /// error, but what this tells of.
-    pub fn verify(path: impl AsRef<Path>, mut progress: impl FnMut(u64, u64)) -> Result<Verdict> {
-        let files = open(path.as_ref())?;
+    pub fn verify(path: impl AsRef<Path>, progress: impl FnMut(u64, u64)) -> Result<Verdict> {
+        Directory::verify_opened(path.as_ref(), Ok, progress)
+    }
+
+    /// As [`verify`](Directory::verify), and opens each session with these keys: so it also finds
+    /// what somebody changed who can write the files, sums and all. The feature `encryption`.
+    ///
+    /// # Errors
+    /// As [`verify`](Directory::verify) and [`keys`](Directory::keys).
+    #[cfg(feature = "encryption")]
+    pub fn verify_with(
+        path: impl AsRef<Path>,
+        keys: crate::cookie::Keys,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<Verdict> {
+        Directory::verify_opened(path.as_ref(), |directory| directory.keys(keys), progress)
+    }
+
+    fn verify_opened(
+        path: &Path,
+        keys: impl FnOnce(Directory) -> Result<Directory>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<Verdict> {
+        let files = open(path)?;
         let still = Still::of(&files)?;
         if still.ours().next().is_none() {
-            return Err(nothing(path.as_ref()));
+            return Err(nothing(path));
         }
         let mut bytes = 0;
         let findings = check(&still, &mut |done, total| {
@@ -202,7 +266,7 @@ impl Directory {
         let mut verdict = Verdict { bytes, ..Verdict::default() };
         verdict.damage.extend(findings.into_iter().map(Damage::from));
         drop(still);
-        let told = Directory::of(files).and_then(|directory| directory.check_sessions());
+        let told = Directory::of(files).and_then(keys).and_then(|opened| opened.check_sessions());
         match told.map_err(Finding::of) {
             Ok((position, sessions, findings)) => {
                 (verdict.position, verdict.sessions) = (position, sessions);
@@ -221,6 +285,10 @@ impl Directory {
 
     /// The last position, the number of sessions, the first one whose data is none.
     fn check_sessions(&self) -> Result<(u64, u64, Option<Damage>)> {
+        if let Seal::Closed(_) = self.seal {
+            // Their sums are all that can be compared without the keys.
+            return Ok((self.survey.end.last, self.count()?, None));
+        }
         let (mut sessions, mut damage) = (0, None);
         let schema = self.schema();
         self.sessions(|session| -> Result<()> {
@@ -244,7 +312,7 @@ impl From<Finding> for Damage {
 }
 
 impl From<Kind> for Schema {
-    fn from(Kind { schema, layout }: Kind) -> Schema {
+    fn from(Kind { schema, layout, .. }: Kind) -> Schema {
         Schema { number: schema, layout }
     }
 }

@@ -7,6 +7,7 @@ use super::files::Files;
 use super::files::real::{LOCK_NAME, Lock, RealFiles};
 use super::fold::Fold;
 use super::rewrite::{self, push_live};
+use super::sealing::Seal;
 use super::snapshot::Summary;
 use super::still::look;
 use super::{Calendar, Journal, Survey};
@@ -38,7 +39,8 @@ impl Journal<RealFiles> {
                 survey.end.last
             )));
         }
-        copy(&still, &survey, directory, maker.schema, maker.calendar.clone())
+        let kind = (maker.schema, maker.seal.clone());
+        copy(&still, &survey, directory, kind, maker.calendar.clone())
     }
 }
 
@@ -50,15 +52,16 @@ pub(crate) fn copy<F: Files>(
     files: &F,
     survey: &Survey<F>,
     directory: &Path,
-    schema: u64,
+    (schema, seal): (u64, Seal),
     calendar: Calendar,
 ) -> Result<Summary> {
     let fold = Fold::of(files, survey)?;
     let (target, lock) = empty(directory)?;
     let now_ms = calendar.now_ms();
     let nothing = Survey::any(&*target)?;
-    let copied = rewrite::snapshot(&target, &nothing, schema, calendar, |taking| {
-        push_live(taking, &fold, now_ms)
+    let kind = (schema, seal.clone());
+    let copied = rewrite::snapshot(&target, &nothing, kind, calendar, |taking| {
+        push_live(taking, &fold, &seal, now_ms)
     });
     if copied.is_err() {
         // What stays is in nobody's way: it is no store.

@@ -102,6 +102,20 @@ impl<'a> Entry<'a> {
         }
     }
 
+    /// The same of another session, where this is of one.
+    pub(crate) fn with<'b>(&self, session: Stored<'b>) -> Entry<'b>
+    where
+        'a: 'b,
+    {
+        match *self {
+            Entry::Put(_) => Entry::Put(session),
+            Entry::Move { old, at_ms, alias_until_ms, .. } => {
+                Entry::Move { old, at_ms, alias_until_ms, new: session }
+            }
+            other => other,
+        }
+    }
+
     /// Appends the body. A buffer that is used again is not allocated again.
     pub(crate) fn encode_into(&self, body: &mut Vec<u8>) {
         match self {

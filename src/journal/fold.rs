@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use super::entry::{Entry, MOVE_BYTES};
 use super::files::Files;
 use super::recover::Survey;
+use super::sealing::Seal;
 use super::snapshot::{Alias, Found};
 use super::stored::Stored;
 use crate::error::{Error, Result};
@@ -75,6 +76,20 @@ impl<'a, F: Files> Fold<'a, F> {
 
     fn set(&mut self, id: SessionId, state: State<'a>) {
         self.changes.insert(id, Change { state, seen_ms: 0 });
+    }
+
+    /// Calls `f` with a session that [`Fold::for_each`] gave, opened.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] without its key, [`Error::Damaged`].
+    pub(crate) fn open<R>(
+        &self,
+        seal: &Seal,
+        stored: &Stored<'_>,
+        f: impl FnOnce(&Stored<'_>) -> R,
+    ) -> Result<R> {
+        let opened = seal.open(self.survey.store.unwrap_or_default(), stored, f);
+        opened.map_err(|problem| problem.told(self.files.path(""), 0))
     }
 
     /// Whether an id leads to a session, or to an alias, that has not expired then.

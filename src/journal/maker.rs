@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::calendar::Calendar;
 use super::files::{File, Files, Mapping};
+use super::sealing::Seal;
 use super::segment::{LAYOUT, Previous, SegmentHeader, SegmentName};
 use crate::keep::Append;
 use crate::sync::Arc;
@@ -22,6 +23,7 @@ pub(crate) struct Maker<F: Files> {
     pub(crate) body_seed: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) append: Append,
+    pub(crate) seal: Seal,
 }
 
 /// A segment that can be written.
@@ -72,6 +74,7 @@ impl<F: Files> Maker<F> {
             wall_ms: self.calendar.now_ms(),
             schema: self.schema,
             layout: LAYOUT,
+            key: self.seal.key(),
         };
         file.allocate(self.segment_bytes)?;
         file.write_at(&header.encode(), 0)?;

@@ -12,6 +12,8 @@ mod calendar;
 mod chain;
 #[cfg(feature = "cli")]
 pub(crate) mod check;
+#[cfg(feature = "encryption")]
+mod cipher;
 mod counted;
 pub(crate) mod entry;
 pub(crate) mod files;
@@ -22,6 +24,7 @@ mod log;
 mod maker;
 mod recover;
 pub(crate) mod rewrite;
+pub(crate) mod sealing;
 pub(crate) mod segment;
 #[allow(dead_code, unused_imports, reason = "the check of a whole file is for tests")]
 pub(crate) mod snapshot;
@@ -48,6 +51,7 @@ use maker::random;
 #[cfg(feature = "cli")]
 pub(crate) use recover::Kind;
 pub(crate) use recover::{Expected, Survey};
+use sealing::{Seal, SealProblem};
 pub(crate) use snapshots::Taking;
 
 use self::entry::{Entry, Touches};
@@ -64,13 +68,14 @@ use crate::token::SessionId;
 pub(crate) type StoreSnapshot = snapshot::Snapshot<recover::View<files::StoreFiles>>;
 
 /// How a journal is kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Keeping {
     pub(crate) durability: Durability,
     pub(crate) sync_interval: Duration,
     pub(crate) segment_bytes: u64,
     pub(crate) append: Append,
     pub(crate) schema: u64,
+    pub(crate) seal: Seal,
 }
 
 /// Touches in one frame.
@@ -266,6 +271,7 @@ impl<F: Files> Shared<F> {
             body_seed: random()?,
             segment_bytes: keeping.segment_bytes,
             append: keeping.append,
+            seal: keeping.seal,
         };
         let log = Log::begin(maker, survey.epoch + 1, survey.end)
             .map_err(|refused| told(refused, &*files))?;
@@ -281,6 +287,20 @@ impl<F: Files> Shared<F> {
     }
 
     fn append(&self, entry: &Entry<'_>, need: Need) -> Result<u64> {
+        let Maker { seal, store, .. } = self.log.maker();
+        let (Entry::Put(stored) | Entry::Move { new: stored, .. }) = entry else {
+            return self.append_sealed(entry, need);
+        };
+        let appended =
+            seal.seal(*store, stored, |sealed| self.append_sealed(&entry.with(*sealed), need));
+        appended.unwrap_or_else(|problem| Err(self.unsealed(problem)))
+    }
+
+    fn unsealed(&self, problem: SealProblem) -> Error {
+        problem.told(self.log.maker().files.path(""), 0)
+    }
+
+    fn append_sealed(&self, entry: &Entry<'_>, need: Need) -> Result<u64> {
         let append = |body: &mut Vec<u8>| {
             body.clear();
             entry.encode_into(body);

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::chain::{self, Chain, Cut, Segment};
 use super::entry::Entry;
 use super::files::{File, Files};
+use super::sealing::{KeyId, Seal};
 use super::segment::{
     First, HeaderProblem, LAYOUT, Previous, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, SegmentName,
     first,
@@ -89,6 +90,8 @@ pub(crate) struct Survey<F: Files> {
     pub(crate) durable: u64,
     /// The schema and layout of the data; None where there are no files.
     pub(crate) kind: Option<Kind>,
+    /// The key that the newest file names, if sessions are sealed.
+    pub(crate) key: Option<KeyId>,
     /// The segments that are the log.
     pub(super) used: Vec<Found<F>>,
     /// Those of them that may not be durable, with how many of their bytes count.
@@ -97,8 +100,9 @@ pub(crate) struct Survey<F: Files> {
 
 /// What the files must fit.
 #[derive(Clone, Copy)]
-pub(crate) struct Expected {
+pub(crate) struct Expected<'a> {
     pub(crate) schema: u64,
+    pub(crate) seal: &'a Seal,
 }
 
 /// What wrote the data.
@@ -106,6 +110,7 @@ pub(crate) struct Expected {
 pub(crate) struct Kind {
     pub(crate) schema: u64,
     pub(crate) layout: u64,
+    pub(crate) is_sealed: bool,
 }
 
 /// Where something was found that stops the reading.
@@ -135,7 +140,7 @@ impl<F: Files> Survey<F> {
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unreadable`], [`Error::Files`].
-    pub(crate) fn of(files: &F, expected: Expected) -> Result<Survey<F>> {
+    pub(crate) fn of(files: &F, expected: Expected<'_>) -> Result<Survey<F>> {
         Survey::fitting(files, Some(expected))
     }
 
@@ -147,7 +152,7 @@ impl<F: Files> Survey<F> {
         Survey::fitting(files, None)
     }
 
-    fn fitting(files: &F, expected: Option<Expected>) -> Result<Survey<F>> {
+    fn fitting(files: &F, expected: Option<Expected<'_>>) -> Result<Survey<F>> {
         let names = files.list().map_err(Place(files, "").io("list"))?;
         let mut survey = Survey {
             store: None,
@@ -160,6 +165,7 @@ impl<F: Files> Survey<F> {
             torn_bytes: 0,
             durable: 0,
             kind: None,
+            key: None,
             used: Vec::new(),
             loose: Vec::new(),
         };
@@ -179,7 +185,7 @@ impl<F: Files> Survey<F> {
         &mut self,
         files: &F,
         names: &[String],
-        expected: Option<Expected>,
+        expected: Option<Expected<'_>>,
     ) -> Result<()> {
         let mut finished: Vec<u64> = names
             .iter()
@@ -211,8 +217,11 @@ impl<F: Files> Survey<F> {
             let problem = format_args!("this is generation {:016x}", fields.generation);
             return Err(place.damaged(0, problem));
         }
-        let HeaderFields { schema, layout, .. } = fields;
-        check_kind(&place, *self.kind.insert(Kind { schema, layout }), expected)?;
+        let HeaderFields { schema, layout, key, .. } = fields;
+        let kind = Kind { schema, layout, is_sealed: key.is_some() };
+        check_kind(&place, *self.kind.insert(kind), expected)?;
+        check_key(&place, key, expected)?;
+        self.key = key;
         self.store = Some(fields.store);
         self.epoch = fields.replay_from.epoch;
         self.high_water_ms = fields.high_water_ms;
@@ -231,7 +240,7 @@ impl<F: Files> Survey<F> {
         &mut self,
         files: &F,
         names: &[SegmentName],
-        expected: Option<Expected>,
+        expected: Option<Expected<'_>>,
     ) -> Result<Vec<Found<F>>> {
         let begin = self.begin();
         let mut found = Vec::new();
@@ -257,15 +266,18 @@ impl<F: Files> Survey<F> {
             if header.name() != segment {
                 return Err(place.damaged(0, format_args!("this is {}", header.name())));
             }
-            let kind = Kind { schema: header.schema, layout: header.layout };
+            let SegmentHeader { schema, layout, key, .. } = header;
+            let kind = Kind { schema, layout, is_sealed: key.is_some() };
             // A migration that did not come to its end leaves a segment of the new type without
             // sessions.
             let is_empty = || !holds_sessions(&header, frames);
             if self.kind.is_none_or(|known| known == kind) || !is_empty() {
                 check_kind(&place, kind, expected)?;
+                check_key(&place, key, expected)?;
                 if *self.kind.get_or_insert(kind) != kind {
                     return Err(place.unreadable("a segment with data of another type of session"));
                 }
+                self.key = key;
             }
             if *self.store.get_or_insert(header.store) != header.store {
                 return Err(place.unreadable("a segment of another store"));
@@ -451,8 +463,8 @@ fn nonzero(bytes: &[u8]) -> u64 {
 /// Refuses what another program, or another version of this one, wrote.
 fn check_kind<F: Files>(
     place: &Place<'_, F>,
-    Kind { schema, layout }: Kind,
-    expected: Option<Expected>,
+    Kind { schema, layout, .. }: Kind,
+    expected: Option<Expected<'_>>,
 ) -> Result<()> {
     let Some(expected) = expected else { return Ok(()) };
     if layout != LAYOUT {
@@ -469,4 +481,14 @@ fn check_kind<F: Files>(
         )));
     }
     Ok(())
+}
+
+/// Refuses what is sealed with a key that is not there, or not at all where it should be.
+fn check_key<F: Files>(
+    place: &Place<'_, F>,
+    key: Option<KeyId>,
+    expected: Option<Expected<'_>>,
+) -> Result<()> {
+    let Some(Expected { seal, .. }) = expected else { return Ok(()) };
+    seal.check(key).map_err(|problem| problem.told(place.path(), 0))
 }

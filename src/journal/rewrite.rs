@@ -7,6 +7,7 @@
 use super::files::Files;
 use super::fold::Fold;
 use super::recover::{Kind, SnapshotName, Survey};
+use super::sealing::Seal;
 use super::segment::{LAYOUT, SegmentName};
 use super::snapshot::{Found, Summary};
 use super::{Calendar, Keeping, Shared, Taking};
@@ -18,13 +19,14 @@ use crate::sync::Arc;
 const SEGMENT_BYTES: u64 = 1 << 20;
 
 /// How the files are written.
-fn keeping(schema: u64, append: Append) -> Keeping {
+fn keeping(schema: u64, seal: Seal, append: Append) -> Keeping {
     Keeping {
         durability: Durability::Crash,
         sync_interval: std::time::Duration::from_secs(1),
         segment_bytes: SEGMENT_BYTES,
         append,
         schema,
+        seal,
     }
 }
 
@@ -35,12 +37,12 @@ fn keeping(schema: u64, append: Append) -> Keeping {
 pub(crate) fn snapshot<F: Files, E: From<Error>>(
     files: &Arc<F>,
     survey: &Survey<F>,
-    schema: u64,
+    (schema, seal): (u64, Seal),
     calendar: Calendar,
     fill: impl FnOnce(&mut Taking<'_, F>) -> Result<(), E>,
 ) -> Result<Summary, E> {
     check_layout(&**files, survey.kind)?;
-    let keeping = keeping(schema, Append::Written);
+    let keeping = keeping(schema, seal, Append::Written);
     let written = (|| {
         let shared = Shared::open(Arc::clone(files), survey, keeping, calendar)?;
         let mut taking = Taking::begin(&shared, survey.generation + 1)?;
@@ -67,7 +69,7 @@ fn clear<F: Files>(files: &F) {
     }
 }
 
-/// Writes entries behind the log, durably. Returns their number.
+/// Writes entries without sessions behind the log, durably. Returns their number.
 ///
 /// # Errors
 /// [`Error::Files`], [`Error::Full`], [`Error::NotDurable`]: then some of them may be written.
@@ -80,7 +82,10 @@ pub(crate) fn append<'a, F: Files>(
     entries: impl Iterator<Item = super::entry::Entry<'a>>,
 ) -> Result<u64> {
     check_layout(&**files, survey.kind)?;
-    let keeping = Keeping { segment_bytes: 16 << 20, ..keeping(schema, Append::Mapped) };
+    let keeping = Keeping {
+        segment_bytes: 16 << 20,
+        ..keeping(schema, Seal::without_keys(survey.key), Append::Mapped)
+    };
     let shared = Shared::open(Arc::clone(files), survey, keeping, calendar)?;
     let mut count = 0;
     for entry in entries {
@@ -92,14 +97,17 @@ pub(crate) fn append<'a, F: Files>(
     Ok(count)
 }
 
-/// Pushes what has not expired.
+/// Pushes what has not expired. `seal` is that of the files which it comes from.
 pub(crate) fn push_live<T: Files, F: Files>(
     taking: &mut Taking<'_, T>,
     fold: &Fold<'_, F>,
+    seal: &Seal,
     now_ms: u64,
 ) -> Result<()> {
     fold.for_each(|found| match found {
-        Found::Session(stored) if stored.is_live(now_ms) => taking.push(&stored),
+        Found::Session(stored) if stored.is_live(now_ms) => {
+            fold.open(seal, &stored, |opened| taking.push(opened))?
+        }
         Found::Alias(alias) if alias.until_ms > now_ms => taking.push_alias(alias),
         _ => Ok(()),
     })

@@ -5,7 +5,7 @@
 //!       8  u32 byte order: 01 02 03 04
 //!      12  u16 format major | u16 format minor
 //!      16  u32 flags that a reader must understand
-//!      20  u32 key id, 0
+//!      20  4 bytes: the id of the key with which sessions are sealed; 0 if they are not
 //!      24  store: a UUID                        16
 //!      40  u64 epoch
 //!      48  u64 sequence
@@ -42,6 +42,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::entry::Entry;
 use super::frame::{self, ALIGNMENT, Header, take};
+use super::sealing::KeyId;
 
 /// Bytes of a segment before its first frame.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;
@@ -51,8 +52,8 @@ pub(crate) const FORMAT_MINOR: u16 = 0;
 
 const MAGIC: [u8; 8] = *b"\x8aCLO\r\n\x1a\n";
 const BYTE_ORDER: u32 = 0x0403_0201;
-/// No flag is known yet.
-const FLAGS_KNOWN: u32 = 0;
+/// Sessions are sealed, see `cipher.rs`; the only flag.
+const SEALED: u32 = 1;
 const CHECKED_BYTES: usize = SEGMENT_HEADER_BYTES - 8;
 
 /// What a segment says of itself.
@@ -74,6 +75,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) schema: u64,
     /// [`LAYOUT`] of the writer.
     pub(crate) layout: u64,
+    /// The newest key when the segment was begun, if sessions in it are sealed.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// The segment before a segment, as [`End`] told it; all 0 before the first one.
@@ -138,8 +141,8 @@ impl SegmentHeader {
         put(&BYTE_ORDER.to_le_bytes());
         put(&FORMAT_MAJOR.to_le_bytes());
         put(&FORMAT_MINOR.to_le_bytes());
-        put(&FLAGS_KNOWN.to_le_bytes());
-        put(&0_u32.to_le_bytes());
+        put(&(if self.key.is_some() { SEALED } else { 0 }).to_le_bytes());
+        put(&self.key.unwrap_or_default());
         put(self.store.as_bytes());
         for number in [
             self.epoch,
@@ -196,14 +199,16 @@ impl SegmentHeader {
             FORMAT_MAJOR => {}
             _ => return Err(HeaderProblem::Newer { major, minor }),
         }
-        match flags & !FLAGS_KNOWN {
+        match flags & !SEALED {
             0 => Ok(()),
             unknown => Err(HeaderProblem::UnknownFlags(unknown)),
         }
     }
 
     fn fields(block: &[u8; SEGMENT_HEADER_BYTES]) -> Option<SegmentHeader> {
-        let mut rest = block.get(24..)?;
+        let mut rest = block.get(16..)?;
+        let flags = u32::from_le_bytes(take(&mut rest)?);
+        let key = take(&mut rest)?;
         let store = Uuid::from_bytes(take(&mut rest)?);
         let mut number = || take(&mut rest).map(u64::from_le_bytes);
         Some(SegmentHeader {
@@ -217,6 +222,7 @@ impl SegmentHeader {
             wall_ms: number()?,
             schema: number()?,
             layout: number()?,
+            key: (flags & SEALED != 0).then_some(key),
         })
     }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use super::Shared;
 use super::files::{File, Files};
 use super::log::{Log, Turn};
-use super::maker::random;
+use super::maker::{Maker, random};
 use super::recover::SnapshotName;
 use super::segment::{LAYOUT, SegmentName};
 use super::snapshot::{Alias, HeaderFields, LogPosition, Sink, Summary, Writer};
@@ -82,6 +82,7 @@ impl<'a, F: Files> Taking<'a, F> {
             schema: maker.schema,
             layout: LAYOUT,
             replay_from: LogPosition { epoch, sequence, position },
+            key: maker.seal.key(),
         };
         let sink = FileSink { file, unpaused: 0, unsynced: 0 };
         let writer = Some(Writer::new(sink, fields));
@@ -89,7 +90,10 @@ impl<'a, F: Files> Taking<'a, F> {
     }
 
     pub(crate) fn push(&mut self, stored: &Stored<'_>) -> Result<()> {
-        let pushed = self.writer.as_mut().map_or(Ok(()), |writer| writer.push(stored));
+        let Some(writer) = self.writer.as_mut() else { return Ok(()) };
+        let Maker { seal, store, .. } = self.shared.log.maker();
+        let pushed = seal.seal(*store, stored, |sealed| writer.push(sealed));
+        let pushed = pushed.map_err(|problem| self.shared.unsealed(problem))?;
         pushed.map_err(|error| self.io(error))
     }
 

@@ -45,6 +45,7 @@ fn header() -> SegmentHeader {
         wall_ms: 0x019a_e09f_03d0,
         schema: 0x5c_4e3a,
         layout: LAYOUT,
+        key: None,
     }
 }
 
@@ -443,7 +444,7 @@ proptest! {
     }
 
     #[test]
-    fn headers_come_back(store: u128, numbers: [u64; 11]) {
+    fn headers_come_back(store: u128, numbers: [u64; 11], key: Option<[u8; 4]>) {
         let [epoch, sequence, salt, body_seed, base, wall_ms, schema, layout, a, b, c] = numbers;
         let header = SegmentHeader {
             store: Uuid::from_u128(store),
@@ -456,6 +457,7 @@ proptest! {
             wall_ms,
             schema,
             layout,
+            key,
         };
         prop_assert_eq!(SegmentHeader::decode(&header.encode()), Ok(header));
     }

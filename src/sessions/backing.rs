@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use crate::budget::Cost;
 use crate::clock::{Nanos, Tick};
 use crate::error::{Error, Result};
+use crate::journal::sealing::{Seal, SealProblem};
 use crate::journal::snapshot::{Alias, EntryOffset, Found, Weights};
 use crate::journal::stored::Stored;
 use crate::journal::{Calendar, StoreSnapshot};
@@ -44,7 +45,8 @@ pub(super) fn weigh(stored: &Stored<'_>) -> Cost {
 pub(crate) struct Backing {
     pub(super) snapshot: StoreSnapshot,
     pub(super) calendar: Calendar,
-    pub(super) check: Check,
+    check: Check,
+    seal: Seal,
     /// Aliases that were good then are put into memory, also when their time is over.
     pub(super) opened: Tick,
     file: PathBuf,
@@ -92,7 +94,7 @@ impl Backing {
         file: PathBuf,
         calendar: Calendar,
         opened: Tick,
-        check: Check,
+        (check, seal): (Check, Seal),
     ) -> Backing {
         Backing {
             loaded: Bits::new(snapshot.numbers_end()),
@@ -100,6 +102,7 @@ impl Backing {
             snapshot,
             calendar,
             check,
+            seal,
             opened,
             file,
             walk: Mutex::new(Some(EntryOffset(0))),
@@ -121,6 +124,32 @@ impl Backing {
         let found = self.snapshot.find(id);
         let found = found.map_err(|damage| self.damaged(damage.offset, damage.to_string()))?;
         Ok(found.filter(|&(at, _)| !self.is_loaded(at)))
+    }
+
+    /// Calls `f` with a session of the file, opened; with its data checked.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`]; [`Error::Unreadable`] if its key was taken out of the ring.
+    pub(super) fn open<R>(
+        &self,
+        at: EntryOffset,
+        stored: &Stored<'_>,
+        f: impl FnOnce(&Stored<'_>) -> R,
+    ) -> Result<R> {
+        let store = self.snapshot.fields().store;
+        let opened = self.seal.open(store, stored, |stored| {
+            (self.check)(stored.data).map_err(|problem| self.damaged(at.0, problem))?;
+            Ok(f(stored))
+        });
+        opened.unwrap_or_else(|problem| match problem {
+            SealProblem::Changed(_) => Err(self.damaged(at.0, problem.to_string())),
+            problem => Err(problem.told(self.file.clone(), at.0)),
+        })
+    }
+
+    /// The names that an owner may have in the file.
+    pub(super) fn names_of(&self, owner: &str) -> Vec<String> {
+        self.seal.names_of(self.snapshot.fields().store, owner)
     }
 
     /// Whether an alias is within its time.

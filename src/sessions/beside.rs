@@ -8,6 +8,7 @@ use super::backing::Backing;
 use super::updating::{is_updating, wake_later};
 use crate::error::{Missing, Reason};
 use crate::journal::snapshot::Found;
+use crate::journal::stored::Stored;
 use crate::reclaim::Pinned;
 use crate::record::{Kind, Record};
 use crate::session::Info;
@@ -89,9 +90,10 @@ impl Sessions {
     /// The record that a session which only the file has will be.
     fn fresh_beside<'a>(&'a self, backing: &Backing, id: SessionId) -> Option<Fresh<'a>> {
         let Ok(Some((at, Found::Session(stored)))) = backing.find(id) else { return None };
-        let checked = (backing.check)(stored.data);
-        checked.map_err(|problem| backing.damaged(at.0, problem)).ok()?;
-        self.common.table.fresh(&self.restored(&backing.calendar, &stored)).ok()
+        let fresh = |stored: &Stored<'_>| {
+            self.common.table.fresh(&self.restored(&backing.calendar, stored)).ok()
+        };
+        backing.open(at, &stored, fresh).ok().flatten()
     }
 
     /// All live sessions, those in the file and those in memory.
@@ -102,14 +104,17 @@ impl Sessions {
             // The file first: what comes into memory meanwhile is found there.
             for (at, found) in backing.snapshot.entries().map_while(Result::ok) {
                 let Found::Session(stored) = found else { continue };
-                let is_here = !backing.is_loaded(at) && (backing.check)(stored.data).is_ok();
-                let draft = self.restored(&backing.calendar, &stored);
-                if is_here
-                    && draft.life.is_live(now)
-                    && let Ok(fresh) = self.common.table.fresh(&draft)
-                {
-                    infos.insert(stored.id, self.describe(fresh.record()));
+                if backing.is_loaded(at) {
+                    continue;
                 }
+                let _ = backing.open(at, &stored, |stored| {
+                    let draft = self.restored(&backing.calendar, stored);
+                    if draft.life.is_live(now)
+                        && let Ok(fresh) = self.common.table.fresh(&draft)
+                    {
+                        infos.insert(stored.id, self.describe(fresh.record()));
+                    }
+                });
             }
         }
         self.list_memory(|info| {

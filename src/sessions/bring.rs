@@ -8,7 +8,7 @@ use super::backing::{Backing, weigh};
 use crate::budget::{Class, Cost};
 use crate::clock::Tick;
 use crate::error::{Error, Limit, Result};
-use crate::journal::snapshot::{Alias, EntryOffset, Found, Weight};
+use crate::journal::snapshot::{Alias, Damage, EntryOffset, Found, Weight};
 use crate::journal::stored::Stored;
 use crate::reclaim::Pinned;
 use crate::record::Kind;
@@ -93,11 +93,13 @@ impl Sessions {
     /// Brings all sessions of an owner. His stripe may not be locked.
     pub(super) fn bring_owner(&self, pinned: Pinned<'_>, owner: &str) -> Result<()> {
         let Some(backing) = self.backing.get() else { return Ok(()) };
-        for owned in backing.snapshot.owned(owner) {
-            let owned = owned.map_err(|damage| backing.damaged(damage.offset, damage.to_string()));
-            let (at, stored) = owned?;
-            if !backing.is_loaded(at) {
-                self.place(pinned, &backing, at, &Found::Session(stored))?;
+        for name in backing.names_of(owner) {
+            for owned in backing.snapshot.owned(&name) {
+                let damaged = |damage: Damage| backing.damaged(damage.offset, damage.to_string());
+                let (at, stored) = owned.map_err(damaged)?;
+                if !backing.is_loaded(at) {
+                    self.place(pinned, &backing, at, &Found::Session(stored))?;
+                }
             }
         }
         Ok(())
@@ -173,7 +175,8 @@ impl Sessions {
         found: &Found<'_>,
     ) -> Result<()> {
         match found {
-            Found::Session(stored) => self.place_session(pinned, backing, at, stored),
+            Found::Session(stored) => backing
+                .open(at, stored, |stored| self.place_session(pinned, backing, at, stored))?,
             Found::Alias(alias) => self.place_alias(pinned, backing, at, *alias),
         }
     }
@@ -185,7 +188,6 @@ impl Sessions {
         at: EntryOffset,
         stored: &Stored<'_>,
     ) -> Result<()> {
-        (backing.check)(stored.data).map_err(|problem| backing.damaged(at.0, problem))?;
         let (id, owner) = (stored.id, stored.owner);
         let draft = self.restored(&backing.calendar, stored);
         let full = Error::Full(Limit::Memory);

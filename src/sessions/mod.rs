@@ -28,7 +28,7 @@ mod write;
 use std::sync::OnceLock;
 
 #[cfg(unix)]
-pub(crate) use backing::{Backing, Loaded};
+pub(crate) use backing::{Backing, Check, Loaded};
 #[cfg(unix)]
 pub(crate) use bring::Brought;
 use create::NewSession;

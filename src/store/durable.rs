@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::expiry::ExpiryThread;
 use crate::journal::files::real::{Lock, RealFiles};
 use crate::journal::files::{Files as _, StoreFiles};
+use crate::journal::sealing::Seal;
 use crate::journal::{Expected, Flush, Journal, Keeping};
 use crate::keep::{Load, OnDamage};
 use crate::loader::Loader;
@@ -147,7 +148,8 @@ impl<S: SessionData> Builder<S> {
         let keep = options.keep.clone();
         let wants_thread = options.expiry_thread;
         let (files, held) = claim(directory, keep.wait_for_lock)?;
-        let expected = Expected { schema: schema_of::<S>(keep.schema) };
+        let seal = Seal::of(keep.keys.as_ref());
+        let expected = Expected { schema: schema_of::<S>(keep.schema), seal: &seal };
         let mut report = RecoveryReport::default();
         let may_start_empty = keep.on_damage == OnDamage::QuarantineAndStartEmpty;
         let load = if may_start_empty { Load::Whole } else { keep.load };
@@ -171,6 +173,7 @@ impl<S: SessionData> Builder<S> {
             segment_bytes: keep.segment_bytes,
             append: keep.append,
             schema: expected.schema,
+            seal: seal.clone(),
         };
         let journal = Journal::open(Arc::clone(&files), &survey, keeping, calendar)?;
         journal.hold(held);

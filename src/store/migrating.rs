@@ -11,6 +11,7 @@ use crate::data::SessionData;
 use crate::error::{Error, Result};
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
+use crate::journal::sealing::Seal;
 use crate::journal::snapshot::Found;
 use crate::journal::stored::Stored;
 use crate::journal::{Calendar, Survey, rewrite};
@@ -108,29 +109,38 @@ pub(super) fn migrate<S: SessionData>(
     progress: &mut impl FnMut(Progress),
 ) -> Result<()> {
     let drop_undecodable = options.keep.drop_undecodable;
-    if options.migrations.is_empty() && !drop_undecodable {
+    let target = Seal::of(options.keep.keys.as_ref());
+    let may_seal = options.keep.encrypt_plain && target.key().is_some();
+    if options.migrations.is_empty() && !drop_undecodable && !may_seal {
         return Ok(());
     }
     let schema = schema_of::<S>(options.keep.schema);
     let survey = Survey::any(&**files)?;
     let Some(kind) = survey.kind else { return Ok(()) };
+    let seals = may_seal && !kind.is_sealed;
+    if kind.is_sealed != target.key().is_some() && !seals {
+        // Refused by whoever surveys it next.
+        return Ok(());
+    }
+    let source = if kind.is_sealed { target.clone() } else { Seal::Plain };
     let is_ours = kind.schema == schema;
     let step = match options.migrations.iter().find(|step| step.schema == kind.schema) {
         Some(step) if !is_ours => step.clone(),
-        _ if drop_undecodable => Migration::new(0, Some::<S>),
+        _ if drop_undecodable || seals => Migration::new(0, Some::<S>),
         // As it should be, or refused by whoever surveys it next.
         _ => return Ok(()),
     };
     let fold = Fold::of(&**files, &survey)?;
     let calendar = Calendar::new(&clock_of(options)?, survey.latest_ms());
-    let migrating = Migrating { files, fold, step, drop_undecodable, now_ms: calendar.now_ms() };
+    let now_ms = calendar.now_ms();
+    let migrating = Migrating { files, fold, step, source, drop_undecodable, now_ms };
     // Once without writing: what fails, or panics, leaves the files as they are.
     let found = migrating.run(|_| Ok(()), |_| ())?;
-    if is_ours && found.undecodable == 0 {
+    if is_ours && found.undecodable == 0 && !seals {
         return Ok(());
     }
     let tell = |sessions| progress(Progress::counted(sessions, found.taken, watch.elapsed()));
-    rewrite::snapshot(files, &survey, schema, calendar, |taking| {
+    rewrite::snapshot(files, &survey, (schema, target), calendar, |taking| {
         let push = |found: Found<'_>| match found {
             Found::Session(stored) => taking.push(&stored),
             Found::Alias(alias) => taking.push_alias(alias),
@@ -147,6 +157,8 @@ struct Migrating<'a> {
     files: &'a StoreFiles,
     fold: Fold<'a, StoreFiles>,
     step: Migration,
+    /// That of the files as they are.
+    source: Seal,
     drop_undecodable: bool,
     now_ms: u64,
 }
@@ -174,26 +186,38 @@ impl Migrating<'_> {
                 Found::Alias(alias) if alias.until_ms > self.now_ms => return push(found),
                 _ => return Ok(()),
             };
-            match self.step.convert(stored.data) {
-                Ok(Some(data)) => {
-                    counts.taken += 1;
-                    if counts.taken.is_multiple_of(PROGRESS_EVERY) {
-                        tell(counts.taken);
-                    }
-                    push(Found::Session(Stored { data: data.data(), ..stored }))?;
-                }
-                Ok(None) => counts.dropped += 1,
-                Err(_) if self.drop_undecodable => counts.undecodable += 1,
-                Err(problem) => {
-                    let id = stored.id;
-                    return Err(Error::Unreadable {
-                        file: self.files.path(""),
-                        problem: format!("the data of session {id} cannot be migrated: {problem}"),
-                    });
-                }
-            }
-            Ok(())
+            self.fold.open(&self.source, &stored, |stored| {
+                self.convert(stored, &mut counts, &mut push, &mut tell)
+            })?
         })?;
         Ok(counts)
+    }
+
+    fn convert(
+        &self,
+        stored: &Stored<'_>,
+        counts: &mut Counts,
+        push: &mut impl FnMut(Found<'_>) -> Result<()>,
+        tell: &mut impl FnMut(u64),
+    ) -> Result<()> {
+        match self.step.convert(stored.data) {
+            Ok(Some(data)) => {
+                counts.taken += 1;
+                if counts.taken.is_multiple_of(PROGRESS_EVERY) {
+                    tell(counts.taken);
+                }
+                push(Found::Session(Stored { data: data.data(), ..*stored }))?;
+            }
+            Ok(None) => counts.dropped += 1,
+            Err(_) if self.drop_undecodable => counts.undecodable += 1,
+            Err(problem) => {
+                let id = stored.id;
+                return Err(Error::Unreadable {
+                    file: self.files.path(""),
+                    problem: format!("the data of session {id} cannot be migrated: {problem}"),
+                });
+            }
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! What a directory holds, on its way into a store that is being opened.
 
+use uuid::Uuid;
+
 use super::durable::{Progress, RecoveryReport};
 use crate::clock::{Stopwatch, Tick};
 use crate::data::{self, SessionData};
@@ -10,7 +12,7 @@ use crate::journal::snapshot::Found;
 use crate::journal::{Calendar, Expected, StoreSnapshot, Survey};
 use crate::keep::Load;
 use crate::options::Options;
-use crate::sessions::{Backing, Sessions};
+use crate::sessions::{Backing, Check, Sessions};
 use crate::sync::Arc;
 
 /// How often progress is told, in sessions.
@@ -28,7 +30,7 @@ pub(super) struct Restored {
 /// Where sessions come back to.
 pub(super) struct Restoring<'a> {
     pub(super) files: &'a StoreFiles,
-    pub(super) expected: Expected,
+    pub(super) expected: Expected<'a>,
     pub(super) load: Load,
     pub(super) watch: &'a Stopwatch,
 }
@@ -49,7 +51,8 @@ impl Restoring<'_> {
                 let file = self.files.path(&survey.snapshot_name());
                 let opened = Tick::at(sessions.clock().now());
                 let calendar = calendar.clone();
-                let back = Backing::new(snapshot, file, calendar, opened, data::check::<S>);
+                let reading = (data::check::<S> as Check, self.expected.seal.clone());
+                let back = Backing::new(snapshot, file, calendar, opened, reading);
                 let back = Arc::new(back);
                 report.from_snapshot = back.left();
                 sessions.back(Arc::clone(&back));
@@ -60,19 +63,35 @@ impl Restoring<'_> {
             }
         }
         report.torn_bytes = survey.torn_bytes;
+        let store = survey.store.unwrap_or_default();
         report.changes = survey.replay(self.files, |entry| {
-            if let Entry::Put(stored) | Entry::Move { new: stored, .. } = &entry {
-                data::check::<S>(stored.data).map_err(|problem| Error::Unreadable {
-                    file: self.files.path("log"),
-                    problem: format!("the data of session {}: {problem}", stored.id),
-                })?;
-            }
-            sessions.apply(&calendar, &entry)
+            self.opened::<S>(store, &entry, |entry| sessions.apply(&calendar, entry))
         })?;
         report.sessions = sessions.common.budget.sums().0.sessions;
         let left = backing.as_deref().map_or(0, Backing::left);
         report.in_memory = report.sessions.saturating_sub(left);
         Ok(Restored { sessions, survey, calendar, backing })
+    }
+
+    /// Calls `f` with an entry of the log, its session opened and checked.
+    fn opened<S: SessionData>(
+        &self,
+        store: Uuid,
+        entry: &Entry<'_>,
+        f: impl FnOnce(&Entry<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (Entry::Put(stored) | Entry::Move { new: stored, .. }) = entry else {
+            return f(entry);
+        };
+        let file = || self.files.path("log");
+        let opened = self.expected.seal.open(store, stored, |stored| {
+            data::check::<S>(stored.data).map_err(|problem| Error::Unreadable {
+                file: file(),
+                problem: format!("the data of session {}: {problem}", stored.id),
+            })?;
+            f(&entry.with(*stored))
+        });
+        opened.unwrap_or_else(|problem| Err(problem.told(file(), 0)))
     }
 
     fn read_all<S: SessionData>(
@@ -90,6 +109,7 @@ impl Restoring<'_> {
             let problem = None;
             progress(Progress { sessions, sessions_total, bytes, bytes_total, elapsed, problem });
         };
+        let store = snapshot.fields().store;
         for found in snapshot.entries() {
             let damaged = |offset, problem: String| Error::Damaged {
                 file: self.files.path(&survey.snapshot_name()),
@@ -99,8 +119,13 @@ impl Restoring<'_> {
             let (at, found) = found.map_err(|damage| damaged(damage.offset, damage.to_string()))?;
             match found {
                 Found::Session(stored) => {
-                    data::check::<S>(stored.data).map_err(|problem| damaged(at.0, problem))?;
-                    sessions.restore(calendar, &stored)?;
+                    let opened = self.expected.seal.open(store, &stored, |stored| {
+                        data::check::<S>(stored.data).map_err(|problem| damaged(at.0, problem))?;
+                        sessions.restore(calendar, stored)
+                    });
+                    opened.unwrap_or_else(|problem| {
+                        Err(problem.told(self.files.path(&survey.snapshot_name()), at.0))
+                    })?;
                     report.from_snapshot += 1;
                 }
                 Found::Alias(alias) => sessions.restore_alias(calendar, alias)?,

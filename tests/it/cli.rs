@@ -380,3 +380,54 @@ fn what_is_wrong_is_not_imported() {
     }
     assert_eq!(small().open(&directory.0).unwrap().stats().live, 3);
 }
+
+/// Without the secrets the program tells what can be told, with them the same as of plain files.
+#[test]
+fn encrypted_sessions_need_their_secrets() {
+    let directory = Directory::new("cli-secrets");
+    let secrets = Directory::new("cli-secrets-file");
+    std::fs::create_dir(&secrets.0).unwrap();
+    let file = |name: &str, text: &str| {
+        let path = secrets.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (text, hex) = ("a secret of at least 32 characters", format!("hex:{}", "0a".repeat(32)));
+    let good = file("good", &format!("\n{hex}\n{text}\n"));
+    let keys = cloakroom::cookie::Keys::new([text]).unwrap();
+    let store = small().encryption(keys).open(&directory.0).unwrap();
+    let id = store.create_with(data(2), CreateOptions::new().owner("alice")).unwrap().id();
+    store.close().unwrap();
+    let dir = directory.0.to_str().unwrap();
+
+    let shown = ends_with(0, &["inspect", dir]);
+    assert!(shown.contains("1, encrypted: see --secrets"), "{shown}");
+    assert!(ends_with(0, &["verify", dir]).starts_with("ok: 1 sessions"));
+    for args in [&["dump", dir][..], &["export", dir], &["end", dir, "--all"], &["compact", dir]] {
+        let told = ends_with(1, args);
+        assert!(told.contains("encrypted") && told.contains("--secrets"), "{args:?}: {told}");
+    }
+    let line = ends_with(0, &["--secrets", &good, "dump", dir]);
+    assert_eq!(lines(&line)[0]["owner"], "alice");
+    assert!(ends_with(0, &["verify", dir, "--secrets", &good]).starts_with("ok: 1 sessions"));
+    let shown = ends_with(0, &["inspect", dir, "--secrets", &good]);
+    assert!(shown.contains("1 of 1 owners") && shown.contains("; encrypted"), "{shown}");
+
+    // To the newest secret; the other one is not needed then.
+    ends_with(0, &["compact", dir, "--secrets", &good]);
+    let newest = file("newest", &hex);
+    assert_eq!(lines(&ends_with(0, &["dump", dir, "--secrets", &newest])).len(), 1);
+    let older = file("older", text);
+    let told = ends_with(1, &["dump", dir, "--secrets", &older]);
+    assert!(told.contains("whose secret is not among those that were given"), "{told}");
+    for (bad, problem) in [
+        (file("none", "\n\n"), "there is no default secret"),
+        (file("short", "short"), "32 to 1024"),
+        (file("digits", "hex:0g"), "begins with hex:"),
+    ] {
+        let told = ends_with(1, &["dump", dir, "--secrets", &bad]);
+        assert!(told.contains(problem) && told.contains(&bad), "{told}");
+    }
+    let ended = ends_with(0, &["end", dir, "--id", &id.to_string(), "--secrets", &newest]);
+    assert_eq!(ended, "1 sessions ended\n");
+}

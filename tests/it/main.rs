@@ -24,6 +24,8 @@ mod directory;
 mod disk;
 #[cfg(unix)]
 mod durable;
+#[cfg(all(unix, feature = "cli"))]
+mod encryption;
 mod ends;
 mod events;
 mod find;

@@ -22,6 +22,12 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 damage or a failed change, 2 wro
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
+    /// The secrets of encrypted sessions: one a line, the newest first, as text or as `hex:` with
+    /// digits.
+    ///
+    /// Without them `inspect` and `verify` tell what can be told, and all else is refused.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) secrets: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]

@@ -4,18 +4,19 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use cloakroom::SessionId;
-use cloakroom::directory::{Claim, Directory};
+use cloakroom::directory::Directory;
 
 use super::args::{Backup, Compact, End};
 use super::failure::Failure;
+use super::secrets::Secrets;
 use super::text;
 
-pub(crate) fn end(args: &End, out: &mut impl Write) -> Result<(), Failure> {
+pub(crate) fn end(args: &End, secrets: &Secrets, out: &mut impl Write) -> Result<(), Failure> {
     if args.dry_run {
-        let ids = chosen(args, &Directory::read(&args.dir)?)?;
+        let ids = chosen(args, &secrets.directory(&args.dir)?)?;
         return Ok(writeln!(out, "{} sessions would be ended", ids.len())?);
     }
-    let claim = Claim::open(&args.dir)?;
+    let claim = secrets.claim(&args.dir)?;
     let ids = chosen(args, claim.directory())?;
     let ended = if ids.is_empty() { 0 } else { claim.end(ids)? };
     Ok(writeln!(out, "{ended} sessions ended")?)
@@ -40,8 +41,12 @@ fn chosen(args: &End, directory: &Directory) -> Result<Vec<SessionId>, Failure> 
     Ok(ids)
 }
 
-pub(crate) fn backup(args: &Backup, out: &mut impl Write) -> Result<(), Failure> {
-    let directory = Directory::read(&args.dir)?;
+pub(crate) fn backup(
+    args: &Backup,
+    secrets: &Secrets,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let directory = secrets.directory(&args.dir)?;
     let saved = directory.backup(&args.target)?;
     writeln!(
         out,
@@ -54,8 +59,12 @@ pub(crate) fn backup(args: &Backup, out: &mut impl Write) -> Result<(), Failure>
     Ok(())
 }
 
-pub(crate) fn compact(args: &Compact, out: &mut impl Write) -> Result<(), Failure> {
-    let claim = Claim::open(&args.dir)?;
+pub(crate) fn compact(
+    args: &Compact,
+    secrets: &Secrets,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let claim = secrets.claim(&args.dir)?;
     let before = claim.directory().contents().bytes;
     let saved = claim.compact()?;
     let after = Directory::read(&args.dir)?.contents().bytes;

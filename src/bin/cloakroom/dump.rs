@@ -3,14 +3,13 @@
 use std::collections::HashSet;
 use std::io::Write;
 
-use cloakroom::directory::Directory;
-
 use super::args::Dump;
 use super::failure::Failure;
 use super::line::{Line, Times};
+use super::secrets::Secrets;
 
-pub(crate) fn run(args: &Dump, out: &mut impl Write) -> Result<(), Failure> {
-    let directory = Directory::read(&args.dir)?;
+pub(crate) fn run(args: &Dump, secrets: &Secrets, out: &mut impl Write) -> Result<(), Failure> {
+    let directory = secrets.directory(&args.dir)?;
     let schema = directory.schema();
     let times = if args.unix_ms { Times::UnixMs } else { Times::Rfc3339 };
     let ids: HashSet<_> = args.id.iter().copied().collect();

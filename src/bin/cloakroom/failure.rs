@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cloakroom::Error;
 
@@ -15,6 +15,11 @@ pub(crate) enum Failure {
     /// What it read from elsewhere is not what it should be.
     Input {
         line: u64,
+        problem: String,
+    },
+    /// The secrets are not what they should be.
+    Secrets {
+        file: PathBuf,
         problem: String,
     },
     /// Files are damaged, as was printed.
@@ -86,6 +91,9 @@ impl fmt::Display for Failure {
             Failure::Output(error) => write!(f, "cannot print: {error}"),
             Failure::Input { line, problem } => {
                 write!(f, "line {line} of the input: {problem}. Nothing was imported")
+            }
+            Failure::Secrets { file, problem } => {
+                write!(f, "the secrets in {}: {problem}", file.display())
             }
             Failure::Damage { files: 1 } => f.write_str("1 file is damaged: restore a copy"),
             Failure::Damage { files } => write!(f, "{files} files are damaged: restore a copy"),

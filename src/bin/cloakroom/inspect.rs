@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::args::Inspect;
 use super::dump::write_line;
 use super::failure::Failure;
+use super::secrets::Secrets;
 use super::text::{self, Align};
 
 /// Bounds of the classes by the time since a session was seen or created, in seconds.
@@ -47,21 +48,28 @@ struct Report<'a> {
     in_use: bool,
     schema: String,
     attributes: bool,
+    encrypted: bool,
     now_ms: u64,
     sessions: &'a Sessions,
     #[serde(flatten)]
     contents: &'a Contents,
 }
 
-pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<(), Failure> {
-    let directory = Directory::read(&args.dir)?;
-    let (contents, sessions) = (directory.contents(), Sessions::of(&directory)?);
+pub(crate) fn run(args: &Inspect, secrets: &Secrets, out: &mut impl Write) -> Result<(), Failure> {
+    let directory = secrets.directory(&args.dir)?;
+    let is_closed = directory.is_encrypted() && !secrets.are_given();
+    let contents = directory.contents();
+    let sessions = match is_closed {
+        true => Sessions { live: directory.count()?, ..Sessions::default() },
+        false => Sessions::of(&directory)?,
+    };
     if args.json {
         let schema = directory.schema();
         let report = Report {
             directory: &args.dir,
             in_use: directory.is_in_use(),
             attributes: schema.attributes().is_some(),
+            encrypted: directory.is_encrypted(),
             schema: format!("{:#018x}", schema.number),
             now_ms: directory.now_ms(),
             sessions: &sessions,
@@ -69,10 +77,17 @@ pub(crate) fn run(args: &Inspect, out: &mut impl Write) -> Result<(), Failure> {
         };
         return write_line(out, &report);
     }
-    let summary = summary(args, &directory, &contents, &sessions);
+    let held = match is_closed {
+        true => vec![("Sessions", format!("{}, encrypted: see --secrets", sessions.live))],
+        false => held(&directory, &sessions),
+    };
+    let summary = summary(args, &directory, &contents, held);
     text::table(out, &[Align::Left, Align::Left], &summary)?;
     writeln!(out)?;
     write_files(out, &contents)?;
+    if is_closed {
+        return Ok(());
+    }
     writeln!(out)?;
     write_classes(out, &sessions)
 }
@@ -126,49 +141,50 @@ impl Sessions {
     }
 }
 
+/// What the sessions are, once they can be read.
+fn held(directory: &Directory, sessions: &Sessions) -> Vec<(&'static str, String)> {
+    let anonymous = sessions.live - sessions.authenticated;
+    let mean = sessions.data_bytes.checked_div(sessions.live).unwrap_or(0);
+    let count = format!(
+        "{}: {} of {} owners, {anonymous} anonymous{}",
+        sessions.live,
+        sessions.authenticated,
+        sessions.owners,
+        if directory.is_encrypted() { "; encrypted" } else { "" }
+    );
+    let (bytes, max) = (text::bytes(sessions.data_bytes), text::bytes(sessions.data_bytes_max));
+    vec![("Sessions", count), ("Data", format!("{bytes}, {mean} B each, {max} the largest"))]
+}
+
 fn summary(
     args: &Inspect,
     directory: &Directory,
     contents: &Contents,
-    sessions: &Sessions,
+    held: Vec<(&str, String)>,
 ) -> Vec<Vec<String>> {
     let position = contents.position;
     let in_use = match directory.is_in_use() {
         true => format!("yes, by a server; this is its state as of position {position}"),
         false => "no".to_owned(),
     };
-    let anonymous = sessions.live - sessions.authenticated;
-    let mean = sessions.data_bytes.checked_div(sessions.live).unwrap_or(0);
     let free = contents
         .free_bytes
         .map_or(String::new(), |free| format!(", {} free on the disk", text::bytes(free)));
     let files =
         contents.segments.len() + contents.others.len() + usize::from(contents.snapshot.is_some());
-    let rows = [
+    let mut rows = vec![
         ("Directory", args.dir.display().to_string()),
         ("In use", in_use),
         ("Store", format!("{}, opening {}", contents.store.unwrap_or_default(), contents.epoch)),
-        (
-            "Sessions",
-            format!(
-                "{}: {} of {} owners, {anonymous} anonymous",
-                sessions.live, sessions.authenticated, sessions.owners
-            ),
-        ),
-        (
-            "Data",
-            format!(
-                "{}, {mean} B each, {} the largest",
-                text::bytes(sessions.data_bytes),
-                text::bytes(sessions.data_bytes_max)
-            ),
-        ),
+    ];
+    rows.extend(held);
+    rows.extend([
         ("Schema", directory.schema().to_string()),
         ("Position", format!("{position}, known durable up to {}", contents.durable)),
         ("Latest time", text::moment(contents.latest_ms)),
         ("Torn tail", text::bytes(contents.torn_bytes)),
         ("Disk", format!("{} in {files} files{free}", text::bytes(contents.bytes))),
-    ];
+    ]);
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 

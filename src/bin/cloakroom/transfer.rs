@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 
-use cloakroom::directory::{Claim, Directory, Schema, Taken};
+use cloakroom::directory::{Schema, Taken};
 use serde::{Deserialize, Serialize};
 
 use super::args::{Export, Import};
 use super::dump::write_line;
 use super::failure::Failure;
 use super::line::Line;
+use super::secrets::Secrets;
 use super::text;
 
 /// The number of this format.
@@ -33,8 +34,12 @@ struct Foot {
     cloakroom_export_sessions: u64,
 }
 
-pub(crate) fn export(args: &Export, out: &mut impl Write) -> Result<(), Failure> {
-    let directory = Directory::read(&args.dir)?;
+pub(crate) fn export(
+    args: &Export,
+    secrets: &Secrets,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let directory = secrets.directory(&args.dir)?;
     let Schema { number, layout } = directory.schema();
     let position = directory.contents().position;
     let (schema, layout) = (format!("{number:#018x}"), format!("{layout:#018x}"));
@@ -47,7 +52,11 @@ pub(crate) fn export(args: &Export, out: &mut impl Write) -> Result<(), Failure>
     write_line(out, &Foot { cloakroom_export_sessions: sessions })
 }
 
-pub(crate) fn import(args: &Import, out: &mut impl Write) -> Result<(), Failure> {
+pub(crate) fn import(
+    args: &Import,
+    secrets: &Secrets,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
     let mut lines = Lines::of(match &args.file {
         Some(path) => {
             let file = File::open(path);
@@ -58,7 +67,7 @@ pub(crate) fn import(args: &Import, out: &mut impl Write) -> Result<(), Failure>
     });
     // Before the directory is taken, or made: what is no export leaves no trace.
     let head = lines.head()?;
-    let claim = Claim::create(&args.dir)?;
+    let claim = secrets.claim_new(&args.dir)?;
     let schema = match head {
         Some(schema) => schema,
         None => claim.directory().schema(),

@@ -2,16 +2,16 @@
 
 use std::io::{IsTerminal as _, Write};
 
-use cloakroom::directory::Directory;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::args::Verify;
 use super::failure::Failure;
+use super::secrets::Secrets;
 use super::text;
 
-pub(crate) fn run(args: &Verify, out: &mut impl Write) -> Result<(), Failure> {
+pub(crate) fn run(args: &Verify, secrets: &Secrets, out: &mut impl Write) -> Result<(), Failure> {
     let bar = bar(!args.quiet && std::io::stderr().is_terminal());
-    let verdict = Directory::verify(&args.dir, |done, total| {
+    let verdict = secrets.verify(&args.dir, |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     });

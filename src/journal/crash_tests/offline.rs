@@ -16,7 +16,7 @@ use crate::journal::fold::Fold;
 use crate::journal::snapshot::Found;
 use crate::journal::still::look;
 use crate::journal::stored::Stored;
-use crate::journal::{Append, Calendar, Need, Shared, Survey, Taking, rewrite};
+use crate::journal::{Append, Calendar, Need, Seal, Shared, Survey, Taking, rewrite};
 use crate::sync::{Mutex, lock};
 
 /// What a fold makes of a disk, and at which position.
@@ -69,7 +69,7 @@ fn rewritten(files: &Arc<Disk>, schema: u64) -> Result<(), Error> {
     let fold = Fold::of(&**files, &survey)?;
     let clock = Clock::manual(&ManualClock::new()).expect("no fork");
     let calendar = Calendar::new(&clock, survey.latest_ms());
-    rewrite::snapshot(files, &survey, schema, calendar, |taking| {
+    rewrite::snapshot(files, &survey, (schema, Seal::Plain), calendar, |taking| {
         fold.for_each(|found| match found {
             Found::Session(stored) => taking.push(&stored),
             Found::Alias(alias) => taking.push_alias(alias),

@@ -13,7 +13,7 @@ use crate::journal::files::{File, Files};
 use crate::journal::snapshot::{Alias, Found};
 use crate::journal::stored::Stored;
 use crate::journal::{
-    Append, Calendar, Durability, Expected, Keeping, Need, Shared, Survey, Taking,
+    Append, Calendar, Durability, Expected, Keeping, Need, Seal, Shared, Survey, Taking,
 };
 use crate::token::SessionId;
 
@@ -34,8 +34,10 @@ pub(super) struct Recovered {
 }
 
 pub(super) fn recover<F: Files>(files: &F) -> Result<Recovered, Error> {
-    let survey = match Survey::of(files, Expected { schema: SCHEMA }) {
-        Err(Error::Unreadable { .. }) => Survey::of(files, Expected { schema: MIGRATED })?,
+    let survey = match Survey::of(files, Expected { schema: SCHEMA, seal: &Seal::Plain }) {
+        Err(Error::Unreadable { .. }) => {
+            Survey::of(files, Expected { schema: MIGRATED, seal: &Seal::Plain })?
+        }
         survey => survey?,
     };
     let mut state = State::default();
@@ -105,13 +107,14 @@ impl Setting {
             segment_bytes: self.segment_bytes,
             append: self.append,
             schema: SCHEMA,
+            seal: Seal::Plain,
         }
     }
 }
 
 /// Opens all of a journal but its thread.
 pub(super) fn open(files: &Arc<Disk>, setting: &Setting) -> Result<Arc<Shared<Disk>>, Error> {
-    let survey = Survey::of(&**files, Expected { schema: SCHEMA })?;
+    let survey = Survey::of(&**files, Expected { schema: SCHEMA, seal: &Seal::Plain })?;
     let calendar = Calendar::new(&Clock::manual(&ManualClock::new()).unwrap(), survey.latest_ms());
     let shared = Shared::open(Arc::clone(files), &survey, setting.keeping(), calendar)?;
     Ok(Arc::new(shared))
@@ -407,7 +410,7 @@ fn fresh(random: &mut Random) -> u128 {
 
 /// Whether each id leads to its session in the snapshot, or to damage.
 pub(super) fn check_finds(files: &CrashDisk, snapshot_state: &State) -> Result<(), Error> {
-    let survey = Survey::of(files, Expected { schema: SCHEMA })?;
+    let survey = Survey::of(files, Expected { schema: SCHEMA, seal: &Seal::Plain })?;
     let Some(snapshot) = &survey.snapshot else { return Ok(()) };
     for (&id, session) in &snapshot_state.live {
         if let Ok(found) = snapshot.find(SessionId(id)) {

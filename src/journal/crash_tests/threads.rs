@@ -10,13 +10,13 @@ use crate::journal::entry::Entry;
 use crate::journal::files::crash::CrashDisk;
 use crate::journal::files::faulty::{Fault, Faulty, Kind, Times};
 use crate::journal::stored::Stored;
-use crate::journal::{Append, Calendar, Expected, Journal, Need, Survey};
+use crate::journal::{Append, Calendar, Expected, Journal, Need, Seal, Survey};
 use crate::token::SessionId;
 
 fn journal(disk: &CrashDisk) -> (Arc<Disk>, Journal<Disk>) {
     let setting = Setting { segment_bytes: 16 << 10, append: Append::Mapped, data_max: 0 };
     let files: Arc<Disk> = Arc::new(Faulty::new(disk.clone()));
-    let survey = Survey::of(&*files, Expected { schema: SCHEMA }).unwrap();
+    let survey = Survey::of(&*files, Expected { schema: SCHEMA, seal: &Seal::Plain }).unwrap();
     let calendar = Calendar::new(&Clock::manual(&ManualClock::new()).unwrap(), survey.latest_ms());
     let opened = Journal::open(Arc::clone(&files), &survey, setting.keeping(), calendar);
     (files, opened.unwrap())

@@ -39,6 +39,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Damage, Section, SnapshotProblem};
+use crate::journal::sealing::KeyId;
 use crate::token::SessionId;
 
 /// No text begins so; the line ends notice a copy that took the file for text.
@@ -47,8 +48,9 @@ pub(super) const TRAILER_MAGIC: [u8; 8] = *b"CLS-END\n";
 pub(super) const MAJOR: u16 = 1;
 /// 1: the weights.
 pub(super) const MINOR: u16 = 1;
-/// The features of this version that a reader must know: none yet.
-const FLAGS_KNOWN: u32 = 0;
+/// The features of this version that a reader must know. Sessions are sealed: `journal/sealing.rs`.
+const SEALED: u32 = 1;
+const FLAGS_KNOWN: u32 = SEALED;
 const MARK: u32 = 0x0A0B_0C0D;
 
 pub(super) const HEADER_LEN: u64 = 4096;
@@ -157,6 +159,8 @@ pub(crate) struct HeaderFields {
     pub(crate) layout: u64,
     /// Where a replay of the log begins.
     pub(crate) replay_from: LogPosition,
+    /// The newest key when the snapshot was begun, if sessions in it are sealed.
+    pub(crate) key: Option<KeyId>,
 }
 
 /// Where a section lies.
@@ -254,7 +258,8 @@ impl Header {
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&MAJOR.to_le_bytes());
         bytes.extend_from_slice(&MINOR.to_le_bytes());
-        for number in [FLAGS_KNOWN, MARK, 0] {
+        let flags = if self.fields.key.is_some() { SEALED } else { 0 };
+        for number in [flags, MARK, 0] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         let HeaderFields { store, generation, salt, high_water_ms, schema, layout, .. } =
@@ -272,6 +277,7 @@ impl Header {
         }
         put(&[self.sums_sum, self.file_len]);
         put(&self.weights.numbers());
+        bytes.extend_from_slice(&self.fields.key.unwrap_or_default());
         bytes.resize((HEADER_LEN - SUM_LEN) as usize, 0);
         let sum = xxh3_64(&bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
@@ -298,12 +304,12 @@ impl Header {
         if major > MAJOR || flags & !FLAGS_KNOWN != 0 {
             return Err(SnapshotProblem::Newer { major, minor, flags });
         }
-        let header = Header::decode_numbers(&mut rest);
+        let header = Header::decode_numbers(&mut rest, flags & SEALED != 0);
         let is_valid = (major, mark, zero) == (MAJOR, MARK, 0) && header.is_chained().is_some();
         if is_valid { Ok(header) } else { Err(HEADER_DAMAGE) }
     }
 
-    fn decode_numbers(rest: &mut Fields<'_>) -> Header {
+    fn decode_numbers(rest: &mut Fields<'_>, is_sealed: bool) -> Header {
         let store = Uuid::from_bytes(rest.take());
         let [generation, salt, high_water_ms, schema, layout, epoch, sequence, position] =
             rest.numbers();
@@ -314,6 +320,7 @@ impl Header {
         });
         let [sums_sum, file_len] = rest.numbers();
         let weights = Weights::of(rest.numbers());
+        let key = rest.take();
         let replay_from = LogPosition { epoch, sequence, position };
         Header {
             fields: HeaderFields {
@@ -324,6 +331,7 @@ impl Header {
                 schema,
                 layout,
                 replay_from,
+                key: is_sealed.then_some(key),
             },
             counts: Counts { entries: entries_count, superseded: superseded_count, owned },
             homes,

@@ -116,6 +116,7 @@ const FIELDS: HeaderFields = HeaderFields {
         sequence: 0x5756_5554_5352_5150,
         position: 0x5f5e_5d5c_5b5a_5958,
     },
+    key: None,
 };
 
 fn writer(file: &mut Memory) -> Writer<&mut Memory> {
