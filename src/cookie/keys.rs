@@ -11,7 +11,9 @@
 //! ```
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+#[cfg(feature = "encryption")]
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
@@ -194,7 +196,28 @@ fn twice(index: usize) -> CookieError {
 /// ```
 #[derive(Clone)]
 pub struct Keys {
-    ring: Arc<RwLock<Ring>>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    ring: RwLock<Ring>,
+    /// The id of the newest key.
+    #[cfg(feature = "encryption")]
+    newest: AtomicU32,
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Ring> {
+        self.ring.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<R>(&self, change: impl FnOnce(&mut Ring) -> R) -> R {
+        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
+        let result = change(&mut ring);
+        #[cfg(feature = "encryption")]
+        self.newest.store(u32::from_ne_bytes(ring.newest.id), Relaxed);
+        result
+    }
 }
 
 impl Keys {
@@ -207,7 +230,13 @@ impl Keys {
     /// [`CookieError::Option`] for a secret of fewer than 32 or more than 1024 bytes, for the same
     /// secret twice, for none, for more than [`Keys::COUNT_MAX`].
     pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> Result<Keys, CookieError> {
-        Ok(Keys { ring: Arc::new(RwLock::new(Ring::new(secrets)?)) })
+        let ring = Ring::new(secrets)?;
+        let shared = Shared {
+            #[cfg(feature = "encryption")]
+            newest: AtomicU32::new(u32::from_ne_bytes(ring.newest.id)),
+            ring: RwLock::new(ring),
+        };
+        Ok(Keys { shared: Arc::new(shared) })
     }
 
     /// A ring of one random secret, which nobody else knows: no other process, and not this one
@@ -229,14 +258,15 @@ impl Keys {
     /// is in the ring. The ring is then as it was.
     pub fn rotate(&self, secret: impl AsRef<[u8]>) -> Result<(), CookieError> {
         let key = checked(0, secret.as_ref())?;
-        let mut ring = self.ring.write().unwrap_or_else(PoisonError::into_inner);
-        if ring.find(key.id).is_some() {
-            return Err(twice(0));
-        }
-        let old = std::mem::replace(&mut ring.newest, key);
-        ring.older.insert(0, old);
-        ring.older.truncate(Keys::COUNT_MAX - 1);
-        Ok(())
+        self.shared.change(|ring| {
+            if ring.find(key.id).is_some() {
+                return Err(twice(0));
+            }
+            let old = std::mem::replace(&mut ring.newest, key);
+            ring.older.insert(0, old);
+            ring.older.truncate(Keys::COUNT_MAX - 1);
+            Ok(())
+        })
     }
 
     /// Puts these secrets in place of all that were there, the newest first.
@@ -248,13 +278,13 @@ impl Keys {
         secrets: impl IntoIterator<Item = S>,
     ) -> Result<(), CookieError> {
         let ring = Ring::new(secrets)?;
-        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+        self.shared.change(|present| *present = ring);
         Ok(())
     }
 
     /// Calls `make` with the newest key.
     pub(crate) fn with_newest<R>(&self, make: impl FnOnce(&Key) -> R) -> R {
-        make(&self.ring.read().unwrap_or_else(PoisonError::into_inner).newest)
+        make(&self.shared.read().newest)
     }
 
     /// Calls `open` with the key of this id, if there is one; tells whether it is an old one.
@@ -263,15 +293,22 @@ impl Keys {
         id: KeyId,
         open: impl FnOnce(&Key) -> Option<R>,
     ) -> Option<(R, bool)> {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.shared.read();
         let (key, is_old) = ring.find(id)?;
         Some((open(key)?, is_old))
+    }
+
+    /// The id of the newest key. Takes no lock: who asks may be inside of
+    /// [`with_newest`](Keys::with_newest), behind whose lock a change waits.
+    #[cfg(feature = "encryption")]
+    pub(crate) fn newest_id(&self) -> KeyId {
+        self.shared.newest.load(Relaxed).to_ne_bytes()
     }
 
     /// Calls `f` with each key, the newest first.
     #[cfg(feature = "encryption")]
     pub(crate) fn for_each(&self, mut f: impl FnMut(&Key)) {
-        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.shared.read();
         f(&ring.newest);
         ring.older.iter().for_each(|key| f(key));
     }
@@ -279,7 +316,7 @@ impl Keys {
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let len = self.ring.read().unwrap_or_else(PoisonError::into_inner).len();
+        let len = self.shared.read().len();
         write!(f, "Keys({len}, redacted)")
     }
 }

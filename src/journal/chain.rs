@@ -58,8 +58,7 @@ pub(super) struct Chain<B> {
 
 impl<B: AsRef<[u8]>> Segment<B> {
     pub(super) fn scan(&self) -> Scan<'_> {
-        let header = SegmentHeader { base: self.base, ..self.header };
-        Scan::new(&header, self.frames())
+        Scan::new(&self.header, self.base, self.frames())
     }
 
     /// What is behind the header.

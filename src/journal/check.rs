@@ -93,7 +93,7 @@ fn check_segment(name: SegmentName, bytes: &[u8]) -> Option<(u64, String)> {
     // Without its first frame a segment counts for nothing; whether that is damage, the others
     // tell.
     let First::Link(base, _) = first(&header, frames) else { return None };
-    let mut scan = Scan::new(&SegmentHeader { base, ..header }, frames);
+    let mut scan = Scan::new(&header, base, frames);
     for (offset, head, body) in scan.by_ref() {
         if let Err(problem) = Entry::decode(head.kind, body) {
             return Some(((SEGMENT_HEADER_BYTES + offset) as u64, problem.to_string()));

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::calendar::Calendar;
 use super::files::{File, Files, Mapping};
 use super::sealing::Seal;
-use super::segment::{LAYOUT, Previous, SegmentHeader, SegmentName};
+use super::segment::{LAYOUT, SegmentHeader, SegmentName};
 use crate::keep::Append;
 use crate::sync::Arc;
 
@@ -69,8 +69,6 @@ impl<F: Files> Maker<F> {
             sequence: name.sequence,
             salt: random()?,
             body_seed: self.body_seed,
-            base: 0,
-            previous: Previous::default(),
             wall_ms: self.calendar.now_ms(),
             schema: self.schema,
             layout: LAYOUT,

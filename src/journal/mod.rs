@@ -292,7 +292,7 @@ impl<F: Files> Shared<F> {
             return self.append_sealed(entry, need);
         };
         let appended =
-            seal.seal(*store, stored, |sealed| self.append_sealed(&entry.with(*sealed), need));
+            seal.seal_in_order(*store, stored, |new| self.append_sealed(&entry.with(*new), need));
         appended.unwrap_or_else(|problem| Err(self.unsealed(problem)))
     }
 

@@ -444,7 +444,7 @@ fn write_copy<F: Files>(files: &F, name: &str, bytes: &[u8]) -> std::io::Result<
 /// Whether a segment tells of what is in sessions.
 fn holds_sessions(header: &SegmentHeader, frames: &[u8]) -> bool {
     let First::Link(base, _) = first(header, frames) else { return false };
-    Scan::new(&SegmentHeader { base, ..*header }, frames).any(|(_, header, body)| {
+    Scan::new(header, base, frames).any(|(_, header, body)| {
         !matches!(Entry::decode(header.kind, body), Ok(Entry::Mark { .. } | Entry::Link { .. }))
     })
 }

@@ -29,6 +29,7 @@ pub(crate) enum Seal {
     /// Sealed, the present ones with the newest of these keys.
     Keys(Keys),
     /// Sealed with this key, among others, which nobody gave. What holds no session can be written.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "for the module `directory`"))]
     Closed(KeyId),
 }
 
@@ -55,6 +56,7 @@ impl Seal {
     }
 
     /// How files are read without keys.
+    #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "for the module `directory`"))]
     pub(crate) fn without_keys(key: Option<KeyId>) -> Seal {
         key.map_or(Seal::Plain, Seal::Closed)
     }
@@ -64,7 +66,7 @@ impl Seal {
         match self {
             Seal::Plain => None,
             #[cfg(feature = "encryption")]
-            Seal::Keys(keys) => Some(keys.with_newest(|key| key.id)),
+            Seal::Keys(keys) => Some(keys.newest_id()),
             #[cfg(not(feature = "encryption"))]
             Seal::Keys(keys) => match *keys {},
             Seal::Closed(key) => Some(*key),
@@ -88,9 +90,27 @@ impl Seal {
         }
     }
 
-    /// Calls `f` with the session as it is to lie in a file of this store. The key does not change
-    /// until `f` returns: whatever it writes is there before anything that a newer key seals.
+    /// Calls `f` with the session as it is to lie in a file of this store.
     pub(crate) fn seal<R>(
+        &self,
+        store: Uuid,
+        stored: &Stored<'_>,
+        f: impl FnOnce(&Stored<'_>) -> R,
+    ) -> Result<R, SealProblem> {
+        match self {
+            #[cfg(feature = "encryption")]
+            Seal::Keys(keys) => {
+                let sealed = keys.with_newest(|key| cipher::seal(key, store, stored))?;
+                Ok(f(&sealed.stored(stored)))
+            }
+            _ => self.seal_in_order(store, stored, f),
+        }
+    }
+
+    /// As [`Seal::seal`]; the key does not change until `f` returns, so that whatever it writes is
+    /// there before anything that a newer key seals. Who changes the key waits for `f`, and others
+    /// who seal may wait for him: `f` must not wait for a disk.
+    pub(crate) fn seal_in_order<R>(
         &self,
         store: Uuid,
         stored: &Stored<'_>,

@@ -11,14 +11,10 @@
 //!      48  u64 sequence
 //!      56  u64 salt, the seed of the head sums
 //!      64  u64 seed of the body sums
-//!      72  u64 base: the position of the first frame
-//!      80  u64 previous segment: its sequence
-//!      88  u64 its last position
-//!      96  u64 its chain value: the head sum of its last frame; 0 before the first segment
-//!     104  u64 wall clock: the highest that was ever seen, Unix milliseconds
-//!     112  u64 schema of the data
-//!     120  u64 layout: how rkyv archives
-//!     128  zeros
+//!      72  u64 wall clock: the highest that was ever seen, Unix milliseconds
+//!      80  u64 schema of the data
+//!      88  u64 layout: how rkyv archives
+//!      96  zeros
 //!    4088  u64 xxh3-64 of bytes 0..4088
 //!    4096  frames, one behind the other, then zeros
 //! ```
@@ -67,9 +63,6 @@ pub(crate) struct SegmentHeader {
     pub(crate) salt: u64,
     /// Seeds the sums of the frames' bodies: random, the same for all segments of one open store.
     pub(crate) body_seed: u64,
-    /// The position of the first frame.
-    pub(crate) base: u64,
-    pub(crate) previous: Previous,
     /// The highest wall clock that was ever seen, in Unix milliseconds.
     pub(crate) wall_ms: u64,
     pub(crate) schema: u64,
@@ -149,10 +142,6 @@ impl SegmentHeader {
             self.sequence,
             self.salt,
             self.body_seed,
-            self.base,
-            self.previous.sequence,
-            self.previous.last,
-            self.previous.chain,
             self.wall_ms,
             self.schema,
             self.layout,
@@ -217,8 +206,6 @@ impl SegmentHeader {
             sequence: number()?,
             salt: number()?,
             body_seed: number()?,
-            base: number()?,
-            previous: Previous { sequence: number()?, last: number()?, chain: number()? },
             wall_ms: number()?,
             schema: number()?,
             layout: number()?,
@@ -277,7 +264,7 @@ pub(crate) struct End {
     pub(crate) offset: usize,
     /// The position of the last frame; without one, that before the base.
     pub(crate) last: u64,
-    /// The head sum of the last frame; without one, the chain value of the previous segment.
+    /// The head sum of the last frame; without one 0.
     pub(crate) chain: u64,
     pub(crate) cause: Cause,
 }
@@ -325,16 +312,17 @@ impl fmt::Display for Torn {
 }
 
 impl<'a> Scan<'a> {
-    /// Over the bytes of the file behind its header.
-    pub(crate) fn new(header: &SegmentHeader, bytes: &'a [u8]) -> Scan<'a> {
+    /// Over the bytes of the file behind its header, whose first frame has this position: see
+    /// [`first`].
+    pub(crate) fn new(header: &SegmentHeader, base: u64, bytes: &'a [u8]) -> Scan<'a> {
         Scan {
             bytes,
             salt: header.salt,
             body_seed: header.body_seed,
             offset: 0,
             // Positions begin at 1. A base of 0 would wrap here, and back at the first frame.
-            last: header.base.wrapping_sub(1),
-            chain: header.previous.chain,
+            last: base.wrapping_sub(1),
+            chain: 0,
             cause: None,
         }
     }

@@ -76,8 +76,12 @@ impl Filled {
     }
 }
 
+/// One call that gives nothing back may have emptied spans whose pages the next one gives back.
 fn drain(pool: &Pool) {
-    while pool.trim() > 0 {}
+    let mut in_vain = 0;
+    while in_vain < 3 {
+        in_vain = if pool.trim() > 0 { 0 } else { in_vain + 1 };
+    }
 }
 
 /// A record handed out twice or a lost link would mix the contents of two owners. Threads churn

@@ -10,6 +10,8 @@ use cloakroom::cookie::{Cookie, CookieError, CookieOptions, Encoding, Keys, Same
 use cloakroom::{Attributes, Store, Token};
 use proptest::prelude::*;
 
+use crate::support::full;
+
 const INVALID: CookieError = CookieError::Invalid;
 
 fn secret(n: u8) -> [u8; 32] {
@@ -396,6 +398,26 @@ fn each_flipped_bit_is_refused() {
                 let other = URL_SAFE_NO_PAD.encode(other);
                 assert_eq!(encoding.open("id", &other), Err(INVALID), "bit {place} of the bytes");
             }
+        }
+    }
+}
+
+/// Of 100 cookies with tokens, 1,000 with `CLOAKROOM_FULL=1`, each with a nonce of its own.
+#[test]
+fn each_flipped_bit_of_many_tokens_is_refused() {
+    let store: Store = Store::builder().in_memory().unwrap();
+    let tokens = if full() { 1000 } else { 100 };
+    for encoding in signed_and_sealed() {
+        for _ in 0..tokens {
+            let token = store.create(Attributes::new()).unwrap();
+            let text = encoding.seal("id", token.expose()).unwrap();
+            let mut other = text.into_bytes();
+            for place in 0..other.len() * 8 {
+                other[place / 8] ^= 1 << (place % 8);
+                assert_eq!(encoding.open("id", &other), Err(INVALID), "bit {place}");
+                other[place / 8] ^= 1 << (place % 8);
+            }
+            assert!(encoding.open("id", &other).is_ok());
         }
     }
 }

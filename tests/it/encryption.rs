@@ -1,6 +1,7 @@
 //! Sessions whose files are encrypted.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use cloakroom::cookie::Keys;
 use cloakroom::directory::{Claim, Directory as Files, Taken};
@@ -221,6 +222,41 @@ fn an_owner_is_found_under_each_key() {
     let all = sealed(&[7, 6, 5, 4, 3, 2, 1]).loader_thread(false);
     let store = all.open(&directory.0).unwrap();
     assert_eq!(store.owner_sessions(OWNER).len(), 2000);
+}
+
+/// A segment is begun, which names the newest key, by whoever writes just then with that key in
+/// hand, while somebody else waits to change it.
+#[test]
+fn keys_change_under_load() {
+    let directory = Directory::new("encryption-load");
+    let ring = keys(&[1, 2]);
+    let larger = builder().record_bytes_max(1 << 17);
+    let store = larger.encryption(ring.clone()).open(&directory.0).unwrap();
+    let writes = AtomicU32::new(0);
+    let long = "x".repeat(50_000);
+    let ids = std::thread::scope(|scope| {
+        let writers = [(); 2].map(|()| {
+            scope.spawn(|| {
+                let id = store.create(data("")).unwrap().id();
+                while writes.fetch_add(1, Relaxed) < 400 {
+                    store.update(id, |session| session.set("text", long.as_str())).unwrap();
+                }
+                id
+            })
+        });
+        for turn in (0_u8..2).cycle() {
+            ring.replace([[1 + turn; 32], [2 - turn; 32]]).unwrap();
+            if writers.iter().all(|writer| writer.is_finished()) {
+                break;
+            }
+        }
+        writers.map(|writer| writer.join().unwrap())
+    });
+    store.close().unwrap();
+    let store = sealed(&[1, 2]).open(&directory.0).unwrap();
+    for id in ids {
+        assert_eq!(text_of(&store, id).unwrap().len(), long.len());
+    }
 }
 
 /// What a store and the program's library make of sessions that somebody exchanged, sums and all.

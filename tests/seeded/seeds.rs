@@ -272,4 +272,11 @@ pub(crate) const SEEDS: &[Seed] = &[
         seeded: "(Some(_), found) => f(found)?,",
         test: Test::Unit("journal::crash_tests::offline::a_fold_is_what_a_store_recovers"),
     },
+    Seed {
+        name: "sealed_data_fits_any_session",
+        file: "journal/cipher.rs",
+        shipped: "bytes.extend_from_slice(&id_bytes(id));",
+        seeded: "let _ = id_bytes(id);",
+        test: Test::Unit("journal::cipher::tests::sealed_data_of_another_session_does_not_open"),
+    },
 ];

@@ -61,15 +61,24 @@ pub enum Section {
     /// From the start of a store on disk to its first answer, and until all is in memory; beside
     /// Redis, if it is installed.
     Restart,
+    /// A server process that follows another one on the same directory: the gap between answers.
+    #[cfg(feature = "ours")]
+    Rolling,
+    /// Lookups before and while a snapshot is written.
+    #[cfg(feature = "ours")]
+    Snapshot,
     /// Requests to a counter page behind session middlewares, over local TCP.
     #[cfg(feature = "web")]
     Web,
-    /// Every section in turn, but for `web`.
+    /// Every section in turn, but for `rolling`, `snapshot` and `web`.
     All,
     /// Writes what was saved into docs/performance.md, and pictures of it. Measures nothing.
     Publish,
     #[value(hide = true)]
     MemoryChild,
+    #[cfg(feature = "ours")]
+    #[value(hide = true)]
+    RollingChild,
 }
 
 impl Section {

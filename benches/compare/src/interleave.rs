@@ -14,6 +14,8 @@ pub enum Metric {
     OverheadBytes,
     FirstAnswerMs,
     AllLoadedMs,
+    WrittenMs,
+    GapMs,
 }
 
 impl Metric {
@@ -29,6 +31,8 @@ impl Metric {
             Metric::OverheadBytes => "overhead_bytes",
             Metric::FirstAnswerMs => "first_answer_ms",
             Metric::AllLoadedMs => "all_loaded_ms",
+            Metric::WrittenMs => "written_ms",
+            Metric::GapMs => "gap_ms",
         }
     }
 

@@ -28,6 +28,11 @@ fn main() {
         section::memory::child(&cli);
         return;
     }
+    #[cfg(feature = "ours")]
+    if cli.section == Section::RollingChild {
+        section::rolling::child();
+        return;
+    }
     if cli.section == Section::Publish {
         if let Err(problem) = publish::run() {
             eprintln!("{problem}");
@@ -57,8 +62,14 @@ fn main() {
             Section::Memory => section::memory::run(&cli, &mut report),
             Section::Journal => section::journal::run(&cli, &mut report),
             Section::Restart => section::restart::run(&cli, &mut report),
+            #[cfg(feature = "ours")]
+            Section::Rolling => section::rolling::run(&cli, &mut report),
+            #[cfg(feature = "ours")]
+            Section::Snapshot => section::snapshot::run(&cli, &mut report),
             #[cfg(feature = "web")]
             Section::Web => section::web::run(&cli, &mut report),
+            #[cfg(feature = "ours")]
+            Section::RollingChild => unreachable!("not a section by itself"),
             Section::All | Section::Publish | Section::MemoryChild => {
                 unreachable!("not a section by itself")
             }

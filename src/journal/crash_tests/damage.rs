@@ -115,7 +115,7 @@ fn frames(contents: &Contents) -> Vec<Frame> {
         let Ok(header) = SegmentHeader::decode(bytes) else { continue };
         let behind = &bytes[SEGMENT_HEADER_BYTES..];
         let First::Link(base, _) = first(&header, behind) else { continue };
-        for (offset, frame, _) in Scan::new(&SegmentHeader { base, ..header }, behind) {
+        for (offset, frame, _) in Scan::new(&header, base, behind) {
             let begin = SEGMENT_HEADER_BYTES + offset;
             let end = begin + frame.frame_len();
             frames.push(Frame { file: name.clone(), begin, end, durable: frame.durable });

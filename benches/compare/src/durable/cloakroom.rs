@@ -3,6 +3,7 @@
 use std::marker::PhantomData;
 use std::path::Path;
 
+use cloakroom::cookie::Keys;
 use cloakroom::{Append, Builder, CreateOptions, Durability, Result, SessionId, Store};
 
 use super::{Durable, Place, Survives, Worker, sessions};
@@ -18,6 +19,7 @@ pub trait Kept: Send + Sync + 'static {
 pub struct InMemory;
 pub struct Mapped;
 pub struct Written;
+pub struct Encrypted;
 
 impl Kept for InMemory {
     const NAME: &'static str = "cloakroom-memory";
@@ -40,6 +42,15 @@ impl Kept for Written {
 
     fn open(builder: Builder<Payload>, directory: &Path) -> Result<Store<Payload>> {
         builder.append(Append::Written).open(directory)
+    }
+}
+
+impl Kept for Encrypted {
+    const NAME: &'static str = "cloakroom-encrypted";
+
+    fn open(builder: Builder<Payload>, directory: &Path) -> Result<Store<Payload>> {
+        let keys = Keys::new([[7; 32]]).expect("a secret of 32 bytes");
+        builder.encryption(keys).open(directory)
     }
 }
 

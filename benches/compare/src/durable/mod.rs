@@ -72,6 +72,7 @@ pub fn each(cli: &Cli, survives: Survives, visit: &mut impl VisitDurable) {
         if survives == Survives::Kill {
             offer::<cloakroom::Cloakroom<cloakroom::InMemory>>(cli, visit);
             offer::<cloakroom::Cloakroom<cloakroom::Written>>(cli, visit);
+            offer::<cloakroom::Cloakroom<cloakroom::Encrypted>>(cli, visit);
         }
         offer::<cloakroom::Cloakroom<cloakroom::Mapped>>(cli, visit);
     }

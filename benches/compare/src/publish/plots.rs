@@ -79,37 +79,24 @@ fn percentiles(results: &Results) -> Option<String> {
     (!lines.is_empty()).then(|| curves.draw())
 }
 
-/// The time of a restart over the number of sessions.
+/// The time of a restart, until each of two moments.
 fn restart(results: &Results) -> Option<String> {
-    let mut sizes: Vec<u64> =
-        results.of(&["restart"], "first_answer_ms").iter().map(|record| record.sessions).collect();
-    sizes.sort_unstable();
-    sizes.dedup();
-    let mut lines: Vec<Line> = Vec::new();
-    for (metric, suffix) in
-        [("first_answer_ms", ", first answer"), ("all_loaded_ms", ", all in memory")]
-    {
-        for record in results.of(&["restart"], metric) {
-            let place = sizes.binary_search(&record.sessions).ok()?;
-            if !record.is_ours() && metric == "all_loaded_ms" {
-                // With it both are the same moment.
-                continue;
-            }
-            let name = if record.is_ours() { suffix } else { "" };
-            let record =
-                Record { contender: format!("{}{name}", record.contender), ..record.clone() };
-            add(&mut lines, &record, place, record.median / 1000.0);
+    let mut groups = Vec::new();
+    for (metric, moment) in [("first_answer_ms", "first answer"), ("all_loaded_ms", "all loaded")] {
+        for mut group in self::groups(results, &["restart"], metric) {
+            let (sessions, _) = group.name.split_once(',').unwrap_or((&group.name, ""));
+            group.name = format!("{sessions}, {moment}");
+            groups.push(group);
         }
     }
-    let places: Vec<String> =
-        sizes.iter().map(|sessions| format!("{} million sessions", sessions / 1_000_000)).collect();
-    let curves = Curves {
-        title: "A restart, until the first answer and until all is in memory",
-        about: "seconds; less is better",
-        places: &places,
-        lines: &lines,
+    let bars = Bars {
+        title: "A restart",
+        about: "milliseconds, on a logarithmic scale; less is better; the thin line is from the \
+                least run to the most",
+        groups: &groups,
+        logarithmic: true,
     };
-    (!lines.is_empty()).then(|| curves.draw())
+    (!groups.is_empty()).then(|| bars.draw())
 }
 
 fn add(lines: &mut Vec<Line>, record: &Record, place: usize, value: f64) {

@@ -19,7 +19,6 @@ pub struct Record {
     pub median: f64,
     pub min: f64,
     pub max: f64,
-    pub runs: u64,
     /// Ours over it: the median of the quotients run by run.
     pub ratio: Option<f64>,
 }

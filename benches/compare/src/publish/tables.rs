@@ -162,6 +162,8 @@ pub fn unit(metric: &str) -> &str {
         "max_us" => "longest, us",
         "overhead_bytes" => "bytes beyond the data",
         "first_answer_ms" => "first answer, ms",
+        "written_ms" => "written, ms",
+        "gap_ms" => "gap, ms",
         "all_loaded_ms" => "all in memory, ms",
         "allocations" => "allocations a request",
         other => other,

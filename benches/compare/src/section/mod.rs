@@ -8,6 +8,10 @@ pub mod lookup;
 pub mod memory;
 pub mod mix;
 pub mod restart;
+#[cfg(feature = "ours")]
+pub mod rolling;
+#[cfg(feature = "ours")]
+pub mod snapshot;
 #[cfg(feature = "web")]
 pub mod web;
 
