@@ -1,4 +1,4 @@
-//! Lookups before and while a snapshot is written, by one thread; ours alone, as no peer writes one.
+//! Lookups before and while a snapshot is written, by one thread; ours alone: no peer writes one.
 
 use std::time::{Duration, Instant};
 
