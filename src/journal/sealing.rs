@@ -35,6 +35,7 @@ pub(crate) enum Seal {
 
 /// Why a session cannot be sealed or opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "encryption"), allow(dead_code, reason = "most need keys"))]
 pub(crate) enum SealProblem {
     /// Files that are sealed, and no keys.
     NoKeys(KeyId),
