@@ -13,12 +13,13 @@ use uuid::Uuid;
 use super::chain::{self, Chain, Cut, Segment};
 use super::entry::Entry;
 use super::files::{File, Files};
-use super::sealing::{KeyId, Seal};
+use super::sealing::Seal;
 use super::segment::{
     First, HeaderProblem, LAYOUT, Previous, SEGMENT_HEADER_BYTES, Scan, SegmentHeader, SegmentName,
     first,
 };
 use super::snapshot::{HeaderFields, Snapshot, SnapshotProblem};
+use super::stored::KeyId;
 use crate::error::{Error, Result};
 
 /// The bytes of a file of these files.

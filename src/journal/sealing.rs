@@ -11,14 +11,11 @@ use uuid::Uuid;
 
 #[cfg(feature = "encryption")]
 use super::cipher;
-use super::stored::Stored;
+use super::stored::{KeyId, Stored};
 use crate::error::Error;
 use crate::keep::Keys;
 use crate::record::DATA_BYTES_MAX;
 use crate::token::SessionId;
-
-/// Names a key: not secret.
-pub(crate) type KeyId = [u8; 4];
 
 /// How sessions lie in the files of a store.
 #[derive(Clone, Debug, Default)]

@@ -38,7 +38,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::entry::Entry;
 use super::frame::{self, ALIGNMENT, Header, take};
-use super::sealing::KeyId;
+use super::stored::KeyId;
 
 /// Bytes of a segment before its first frame.
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 4096;

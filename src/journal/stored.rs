@@ -34,6 +34,9 @@ pub(crate) const STORED_BYTES_MAX: usize = STORED_BYTES_MIN + 2 * TEXT_BYTES_MAX
 
 const _: () = assert!(TEXT_BYTES_MAX <= u16::MAX as usize);
 
+/// Names the key with which sessions are sealed: not secret.
+pub(crate) type KeyId = [u8; 4];
+
 /// A whole session, borrowed from where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stored<'a> {

@@ -39,7 +39,7 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{Damage, Section, SnapshotProblem};
-use crate::journal::sealing::KeyId;
+use crate::journal::stored::KeyId;
 use crate::token::SessionId;
 
 /// No text begins so; the line ends notice a copy that took the file for text.
