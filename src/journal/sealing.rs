@@ -24,6 +24,7 @@ pub(crate) enum Seal {
     #[default]
     Plain,
     /// Sealed, the present ones with the newest of these keys.
+    #[cfg(feature = "encryption")]
     Keys(Keys),
     /// Sealed with this key, among others, which nobody gave. What holds no session can be written.
     #[cfg_attr(not(feature = "cli"), allow(dead_code, reason = "for the module `directory`"))]
@@ -48,9 +49,16 @@ pub(crate) enum SealProblem {
     Random(String),
 }
 
+#[cfg_attr(not(feature = "encryption"), allow(unused_variables, reason = "no key needs a store"))]
 impl Seal {
     pub(crate) fn of(keys: Option<&Keys>) -> Seal {
-        keys.map_or(Seal::Plain, |keys| Seal::Keys(keys.clone()))
+        match keys {
+            None => Seal::Plain,
+            #[cfg(feature = "encryption")]
+            Some(keys) => Seal::Keys(keys.clone()),
+            #[cfg(not(feature = "encryption"))]
+            Some(keys) => match *keys {},
+        }
     }
 
     /// How files are read without keys.
@@ -65,8 +73,6 @@ impl Seal {
             Seal::Plain => None,
             #[cfg(feature = "encryption")]
             Seal::Keys(keys) => Some(keys.newest_id()),
-            #[cfg(not(feature = "encryption"))]
-            Seal::Keys(keys) => match *keys {},
             Seal::Closed(key) => Some(*key),
         }
     }
@@ -76,15 +82,11 @@ impl Seal {
         match (self, key) {
             (Seal::Plain, None) => Ok(()),
             (Seal::Plain | Seal::Closed(_), Some(id)) => Err(SealProblem::NoKeys(id)),
-            (Seal::Closed(_), None) => Err(SealProblem::NotSealed),
-            #[cfg(feature = "encryption")]
-            (Seal::Keys(_), None) => Err(SealProblem::NotSealed),
             #[cfg(feature = "encryption")]
             (Seal::Keys(keys), Some(id)) => {
                 keys.with(id, |_| Some(())).map(drop).ok_or(SealProblem::UnknownKey(id))
             }
-            #[cfg(not(feature = "encryption"))]
-            (Seal::Keys(keys), _) => match *keys {},
+            (_, None) => Err(SealProblem::NotSealed),
         }
     }
 
@@ -101,7 +103,7 @@ impl Seal {
                 let sealed = keys.with_newest(|key| cipher::seal(key, store, stored))?;
                 Ok(f(&sealed.stored(stored)))
             }
-            _ => self.seal_in_order(store, stored, f),
+            _ => self.as_it_is(stored, f),
         }
     }
 
@@ -115,18 +117,12 @@ impl Seal {
         f: impl FnOnce(&Stored<'_>) -> R,
     ) -> Result<R, SealProblem> {
         match self {
-            Seal::Plain => Ok(f(stored)),
             #[cfg(feature = "encryption")]
             Seal::Keys(keys) => keys.with_newest(|key| {
                 let sealed = cipher::seal(key, store, stored)?;
                 Ok(f(&sealed.stored(stored)))
             }),
-            #[cfg(not(feature = "encryption"))]
-            Seal::Keys(keys) => {
-                let _ = store;
-                match *keys {}
-            }
-            Seal::Closed(id) => Err(SealProblem::NoKeys(*id)),
+            _ => self.as_it_is(stored, f),
         }
     }
 
@@ -138,19 +134,25 @@ impl Seal {
         f: impl FnOnce(&Stored<'_>) -> R,
     ) -> Result<R, SealProblem> {
         match self {
-            Seal::Plain => Ok(f(stored)),
             #[cfg(feature = "encryption")]
             Seal::Keys(keys) => {
                 let opened = cipher::open(keys, store, stored)?;
                 let opened = opened.stored(stored).ok_or(SealProblem::Changed(stored.id))?;
                 Ok(f(&opened))
             }
-            #[cfg(not(feature = "encryption"))]
-            Seal::Keys(keys) => {
-                let _ = store;
-                match *keys {}
-            }
+            _ => self.as_it_is(stored, f),
+        }
+    }
+
+    /// Either way without keys: nothing to do where nothing is sealed, and nothing to be done else.
+    fn as_it_is<R>(
+        &self,
+        stored: &Stored<'_>,
+        f: impl FnOnce(&Stored<'_>) -> R,
+    ) -> Result<R, SealProblem> {
+        match self {
             Seal::Closed(id) => Err(SealProblem::NoKeys(*id)),
+            _ => Ok(f(stored)),
         }
     }
 
@@ -163,10 +165,7 @@ impl Seal {
                 keys.for_each(|key| names.push(cipher::name_of(key, store, owner)));
                 names
             }
-            _ => {
-                let _ = store;
-                vec![owner.to_owned()]
-            }
+            _ => vec![owner.to_owned()],
         }
     }
 }

@@ -54,6 +54,17 @@ impl Kept for Encrypted {
     }
 }
 
+/// A store whose sessions do not expire while they are measured.
+pub fn lasting() -> Builder<Payload> {
+    Store::builder().idle_timeout(LONG_IDLE).anonymous_idle_timeout(LONG_IDLE)
+}
+
+/// Creates so many sessions.
+pub fn fill(store: &Store<Payload>, count: usize) -> Vec<SessionId> {
+    let created = |bytes| store.create(Payload { bytes }).expect("no limit is set").id();
+    sessions(count).map(|(_, bytes)| created(bytes)).collect()
+}
+
 pub struct Cloakroom<K> {
     store: Store<Payload>,
     ids: Vec<SessionId>,

@@ -1,7 +1,7 @@
 //! Stores whose sessions survive the process, and who of them is measured.
 
 #[cfg(feature = "ours")]
-mod cloakroom;
+pub mod cloakroom;
 #[cfg(feature = "durable")]
 mod fjall;
 #[cfg(feature = "durable")]

@@ -60,32 +60,20 @@ mod ours {
     use cloakroom::{SessionId, Store};
 
     use super::*;
-    use crate::contender::LONG_IDLE;
+    use crate::contender::cloakroom::Payload;
+    use crate::durable::cloakroom::{fill, lasting};
     use crate::latency::Latencies;
-
-    #[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-    struct Payload {
-        bytes: [u8; VALUE_BYTES],
-    }
 
     /// Lookups of the phase after, for comparison with those while sessions are brought.
     const AFTER: usize = 2_000_000;
 
     fn open(directory: &Path) -> Store<Payload> {
-        let builder = Store::builder().idle_timeout(LONG_IDLE).anonymous_idle_timeout(LONG_IDLE);
-        builder.open(directory).expect("a store opens")
+        lasting().open(directory).expect("a store opens")
     }
 
     pub fn lane(directory: PathBuf, sessions: usize) -> Lane<'static, ()> {
         let store = open(&directory);
-        let mut random = Random::new(0x5E55);
-        let mut bytes = value(&mut random);
-        let ids: Vec<SessionId> = (0..sessions)
-            .map(|_| {
-                bytes[..8].copy_from_slice(&random.next().to_le_bytes());
-                store.create(Payload { bytes }).expect("no limit is set").id()
-            })
-            .collect();
+        let ids = fill(&store, sessions);
         store.snapshot().expect("there is room on disk");
         store.close().expect("the disk works");
         Lane {

@@ -12,9 +12,10 @@ use cloakroom::{SessionId, Store};
 
 use super::refuse_beyond_memory;
 use crate::cli::Cli;
-use crate::contender::{LONG_IDLE, VALUE_BYTES};
-use crate::draw::{Random, Workload, value};
+use crate::contender::cloakroom::Payload;
+use crate::draw::{Random, Workload};
 use crate::durable::Directory;
+use crate::durable::cloakroom::{fill, lasting};
 use crate::interleave::{Cell, Lane, Metric, Point, Sample};
 use crate::report::Report;
 
@@ -29,14 +30,8 @@ const ASKED: usize = 10_000;
 const DIRECTORY: &str = "CLOAKROOM_ROLLING_DIR";
 const SOCKET: &str = "CLOAKROOM_ROLLING_SOCKET";
 
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct Payload {
-    bytes: [u8; VALUE_BYTES],
-}
-
 fn open(directory: &Path) -> Store<Payload> {
-    let builder = Store::builder().idle_timeout(LONG_IDLE).anonymous_idle_timeout(LONG_IDLE);
-    let builder = builder.wait_for_lock(Duration::from_secs(60));
+    let builder = lasting().wait_for_lock(Duration::from_secs(60));
     builder.open(directory).expect("a store opens")
 }
 
@@ -50,14 +45,7 @@ pub fn run(cli: &Cli, report: &mut Report) {
         let directory = Directory::new("rolling").expect("a directory for temporary files");
         let files = directory.0.join("sessions");
         let store = open(&files);
-        let mut random = Random::new(0x2011);
-        let mut bytes = value(&mut random);
-        let ids: Vec<SessionId> = (0..sessions)
-            .map(|_| {
-                bytes[..8].copy_from_slice(&random.next().to_le_bytes());
-                store.create(Payload { bytes }).expect("no limit is set").id()
-            })
-            .collect();
+        let ids = fill(&store, sessions);
         store.snapshot().expect("there is room on disk");
         store.close().expect("the disk works");
         let mut lanes = vec![Lane {
@@ -75,15 +63,9 @@ fn measure(directory: &Path, files: &Path, ids: &[SessionId]) -> Sample {
     let mut any = || ids[random.below(ids.len())];
     let mut old = Server::start(files, directory.join("old"));
     let mut stream = old.wait(any());
-    let begin = Instant::now();
-    while begin.elapsed() < LOAD {
-        assert!(ask(&mut stream, any()).expect("it answers"), "a session is missing");
-    }
+    load(&mut stream, &mut any);
     let mut new = Server::start(files, directory.join("new"));
-    let begin = Instant::now();
-    while begin.elapsed() < LOAD {
-        assert!(ask(&mut stream, any()).expect("it answers"), "a session is missing");
-    }
+    load(&mut stream, &mut any);
     // The end of its input tells it to close.
     drop(old.child.stdin.take());
     let mut last = Instant::now();
@@ -99,6 +81,14 @@ fn measure(directory: &Path, files: &Path, ids: &[SessionId]) -> Sample {
     new.end();
     let value = gap.as_secs_f64() * 1000.0;
     vec![Point { section: "rolling", metric: Metric::GapMs, value }].into()
+}
+
+/// Looks up for a while.
+fn load(stream: &mut UnixStream, any: &mut impl FnMut() -> SessionId) {
+    let begin = Instant::now();
+    while begin.elapsed() < LOAD {
+        assert!(ask(stream, any()).expect("it answers"), "a session is missing");
+    }
 }
 
 /// Whether a session is there; an error if nobody answers any more.

@@ -6,9 +6,10 @@ use cloakroom::{SessionId, Store};
 
 use super::refuse_beyond_memory;
 use crate::cli::Cli;
-use crate::contender::{LONG_IDLE, VALUE_BYTES};
-use crate::draw::{Random, Workload, value};
+use crate::contender::cloakroom::Payload;
+use crate::draw::{Random, Workload};
 use crate::durable::Directory;
+use crate::durable::cloakroom::{fill, lasting};
 use crate::interleave::{Cell, Lane, Metric, Point, Sample};
 use crate::latency::Latencies;
 use crate::report::Report;
@@ -21,11 +22,6 @@ const BEFORE: Duration = Duration::from_secs(3);
 /// Lookups between two looks at whether the snapshot is there.
 const BATCH: usize = 1000;
 
-#[derive(rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
-struct Payload {
-    bytes: [u8; VALUE_BYTES],
-}
-
 pub fn run(cli: &Cli, report: &mut Report) {
     for sessions in cli.sessions(&SESSIONS) {
         if !cli.admits("cloakroom") {
@@ -35,17 +31,9 @@ pub fn run(cli: &Cli, report: &mut Report) {
         report.progress("filling cloakroom");
         let directory = Directory::new("snapshot").expect("a directory for temporary files");
         // The log never asks for a snapshot by itself.
-        let builder = Store::builder().snapshot_bytes(u64::MAX).idle_timeout(LONG_IDLE);
-        let builder = builder.anonymous_idle_timeout(LONG_IDLE);
-        let store: Store<Payload> = builder.open(&directory.0).expect("a store opens");
-        let mut random = Random::new(0x5A9);
-        let mut bytes = value(&mut random);
-        let ids: Vec<SessionId> = (0..sessions)
-            .map(|_| {
-                bytes[..8].copy_from_slice(&random.next().to_le_bytes());
-                store.create(Payload { bytes }).expect("no limit is set").id()
-            })
-            .collect();
+        let builder = lasting().snapshot_bytes(u64::MAX);
+        let store = builder.open(&directory.0).expect("a store opens");
+        let ids = fill(&store, sessions);
         store.flush().wait().expect("the disk works");
         let mut lanes = vec![Lane {
             name: "cloakroom",
