@@ -2,10 +2,10 @@
 //! which is only ever shown.
 //!
 //! Time is counted in nanoseconds since the clock's start wherever something is written. Lookups
-//! take no system call: they load one word that holds the present [`Tick`]. For the system's
-//! clock a thread of its own keeps that word (never the expiry thread), 50 ms ahead, so that a
-//! lookup is not late even when the thread is woken late. A tick is 50 ms, half of the promised
-//! resolution of 100 ms: rounding down takes one half, the lead takes the other.
+//! take no system call: they load one word that holds the present [`Tick`], their store's dial.
+//! The system's clock is moved by a thread of its own (never the expiry thread), 50 ms ahead, so
+//! that a lookup is not late even when the thread is woken late. A tick is 50 ms, half of the
+//! promised resolution of 100 ms: rounding down takes one half, the lead takes the other.
 
 mod word;
 
@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex, lock};
-use word::Word;
+use word::{Dial, Pacer};
 
 /// A point in time, in units of [`TICK`] since the clock's start.
 ///
@@ -113,7 +113,7 @@ pub struct ManualClock {
 
 struct Manual {
     nanos: AtomicU64,
-    tick: Word,
+    pacer: Pacer,
 }
 
 impl ManualClock {
@@ -122,7 +122,7 @@ impl ManualClock {
         ManualClock {
             shared: Arc::new(Manual {
                 nanos: AtomicU64::new(ORIGIN_NANOS),
-                tick: Word::new(Tick::at(Nanos(ORIGIN_NANOS)).present()),
+                pacer: Pacer::new(Tick::at(Nanos(ORIGIN_NANOS)).present()),
             }),
         }
     }
@@ -138,8 +138,7 @@ impl ManualClock {
             match self.shared.nanos.compare_exchange(now, next, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(_) => {
-                    let tick = Tick::at(Nanos(next)).present();
-                    self.shared.tick.get().fetch_max(tick, Ordering::AcqRel);
+                    self.shared.pacer.raise(Tick::at(Nanos(next)).present());
                     return;
                 }
                 Err(changed) => now = changed,
@@ -171,67 +170,100 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-/// The clock of one store.
+/// The clock that a store goes by.
 #[derive(Clone)]
-pub(crate) struct Clock {
-    /// Holds the present tick as lookups compare it ([`Tick::present`]). It is the source's.
-    word: &'static AtomicU64,
-    source: Source,
-}
-
-#[derive(Clone)]
-enum Source {
+pub(crate) enum Clock {
     /// Keeps the ticker going.
-    System(#[allow(dead_code, reason = "held, not used")] Arc<Ticker>),
+    System(Arc<Ticker>),
     Manual(ManualClock),
 }
 
 impl Clock {
     /// The system's clock, shared by all stores of the process in this generation.
     pub(crate) fn system(generation: u32) -> std::io::Result<Clock> {
-        let ticker = Ticker::shared(generation)?;
-        Ok(Clock { word: ticker.word.get(), source: Source::System(ticker) })
+        Ticker::shared(generation).map(Clock::System)
     }
 
     /// A clock that somebody moves by hand. None if it was made before the process was forked.
     pub(crate) fn manual(clock: &ManualClock) -> Option<Clock> {
-        let tick = &clock.shared.tick;
-        (!tick.is_ended())
-            .then(|| Clock { word: tick.get(), source: Source::Manual(clock.clone()) })
+        (!clock.shared.pacer.is_ended()).then(|| Clock::Manual(clock.clone()))
     }
 
-    /// The present tick as [`crate::life::Life::is_fresh`] compares it. One load.
-    #[inline(always)]
-    pub(crate) fn present(&self) -> u64 {
-        // Relaxed: the tick orders no other memory.
-        self.word.load(Ordering::Relaxed)
-    }
-
-    /// The present tick, as lookups see it.
-    pub(crate) fn tick(&self) -> Tick {
-        Tick((self.present() >> 32) as u32)
+    fn pacer(&self) -> &Pacer {
+        match self {
+            Clock::System(ticker) => &ticker.pacer,
+            Clock::Manual(manual) => &manual.shared.pacer,
+        }
     }
 
     /// The exact time.
     pub(crate) fn now(&self) -> Nanos {
-        match &self.source {
-            Source::System(_) => system_now(),
-            Source::Manual(manual) => Nanos(manual.shared.nanos.load(Ordering::Acquire)),
+        match self {
+            Clock::System(_) => system_now(),
+            Clock::Manual(manual) => Nanos(manual.shared.nanos.load(Ordering::Acquire)),
         }
     }
 
     /// The wall-clock time that belongs to a time of this clock, for showing to people.
     #[allow(clippy::disallowed_methods, reason = "this file is the one that reads time")]
     pub(crate) fn wall(&self, at: Nanos) -> SystemTime {
-        match &self.source {
-            Source::System(_) => {
+        match self {
+            Clock::System(_) => {
                 let (now, age) = (SystemTime::now(), self.now().since(at));
                 now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
             }
-            Source::Manual(_) => SystemTime::UNIX_EPOCH
+            Clock::Manual(_) => SystemTime::UNIX_EPOCH
                 .checked_add(Duration::from_nanos(at.0.saturating_sub(ORIGIN_NANOS)))
                 .unwrap_or(SystemTime::UNIX_EPOCH),
         }
+    }
+}
+
+/// The clock of one store, with the present tick where lookups find it.
+pub(crate) struct StoreClock {
+    dial: Dial,
+    clock: Clock,
+}
+
+impl StoreClock {
+    /// It stands still until it follows.
+    pub(crate) fn new(clock: Clock) -> StoreClock {
+        StoreClock { dial: Dial::new(clock.pacer()), clock }
+    }
+
+    /// Follows the clock from now on. To be called once, before other threads see it.
+    ///
+    /// # Safety
+    /// From here on until it is dropped it stays where it is.
+    #[allow(unsafe_code, reason = "passed on")]
+    pub(crate) unsafe fn follow(&self) {
+        // SAFETY: as for this call; the drop leaves.
+        unsafe { self.dial.follow(self.clock.pacer()) };
+    }
+
+    /// The present tick as [`crate::life::Life::is_fresh`] compares it. One load.
+    #[inline(always)]
+    pub(crate) fn present(&self) -> u64 {
+        self.dial.present()
+    }
+
+    /// The present tick, as lookups see it.
+    pub(crate) fn tick(&self) -> Tick {
+        Tick((self.present() >> 32) as u32)
+    }
+}
+
+impl Drop for StoreClock {
+    fn drop(&mut self) {
+        self.dial.leave(self.clock.pacer());
+    }
+}
+
+impl std::ops::Deref for StoreClock {
+    type Target = Clock;
+
+    fn deref(&self) -> &Clock {
+        &self.clock
     }
 }
 
@@ -242,10 +274,10 @@ pub(crate) fn system_time() -> SystemTime {
     SystemTime::now()
 }
 
-/// Keeps the word of the system's clock.
+/// Moves the system's clock.
 pub(crate) struct Ticker {
     generation: u32,
-    word: Word,
+    pacer: Pacer,
     stop: Mutex<Option<std::thread::Thread>>,
 }
 
@@ -270,8 +302,8 @@ impl Ticker {
         if let Some(ticker) = shared.upgrade().filter(|old| old.generation == generation) {
             return Ok(ticker);
         }
-        let word = Word::new(Tick::at(Nanos(ORIGIN_NANOS)).present());
-        let ticker = Arc::new(Ticker { generation, word, stop: Mutex::new(None) });
+        let pacer = Pacer::new(Tick::at(Nanos(ORIGIN_NANOS)).present());
+        let ticker = Arc::new(Ticker { generation, pacer, stop: Mutex::new(None) });
         ticker.publish();
         let weak = Arc::downgrade(&ticker);
         let thread =
@@ -288,12 +320,11 @@ impl Ticker {
         Ok(ticker)
     }
 
-    /// Sets the word; returns how long until the next tick.
+    /// Shows the time; returns how long until the next tick.
     fn publish(&self) -> Duration {
         let ahead = system_now().0.saturating_add(LEAD_NANOS);
-        // Relaxed: the word orders no other memory. It never goes back, whatever the system's
-        // clock does.
-        self.word.get().fetch_max(Tick::at(Nanos(ahead)).present(), Ordering::Relaxed);
+        // It never goes back, whatever the system's clock does.
+        self.pacer.raise(Tick::at(Nanos(ahead)).present());
         Duration::from_nanos(TICK_NANOS - ahead % TICK_NANOS)
     }
 }
@@ -356,6 +387,7 @@ fn boot_nanos() -> u64 {
 }
 
 #[cfg(test)]
+#[allow(unsafe_code, reason = "a clock that follows stays where it is")]
 mod tests {
     use super::*;
 
@@ -382,12 +414,14 @@ mod tests {
         let end = clock.now();
         clock.advance(Duration::MAX);
         assert_eq!(clock.now(), end);
-        assert_eq!(Clock::manual(&clock).unwrap().tick(), Tick::LAST);
+        assert_eq!(StoreClock::new(Clock::manual(&clock).unwrap()).tick(), Tick::LAST);
     }
 
     #[test]
     fn system_word_is_never_behind() {
-        let clock = Clock::system(0).unwrap();
+        let clock = Box::new(StoreClock::new(Clock::system(0).unwrap()));
+        // SAFETY: it stays in the box.
+        unsafe { clock.follow() };
         for _ in 0..20 {
             let exact = Tick::at(clock.now());
             let word = clock.tick();

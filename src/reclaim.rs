@@ -2,13 +2,12 @@
 //! writers when nobody can see it any more.
 //!
 //! Epochs with an asymmetric barrier. A lookup *pins*: it copies the global epoch into a slot of
-//! its own thread, a plain store without a fence. While it is not pinned the slot holds the
-//! collector's *idle mark*, which no other collector has and no epoch is: so one comparison tells
-//! a lookup that the slot at hand is of this collector, and not pinned already. A writer that has
+//! its own thread, a plain store without a fence. While it is not pinned the slot holds the *idle
+//! mark*, the collector's address, which no other has and no epoch is: so one comparison tells a
+//! lookup that the slot at hand is of this collector, and not pinned already. A writer that has
 //! unlinked a piece of memory keeps it with a *stamp*, the epoch at that time, and frees it when
 //! the epoch is three further. The epoch advances by one when, after a barrier on all threads of
-//! the process (`membarrier`, private expedited), every slot is either idle or pinned at the
-//! present epoch.
+//! the process (`membarrier`, private expedited), every slot is idle or pinned at this epoch.
 //!
 //! Why three: nothing orders the unlink before the load of the stamp `s`, so the barrier of
 //! `s -> s+1` may come before the unlink is visible. The barrier of `s+1 -> s+2` comes after some
@@ -50,10 +49,12 @@ const TAKEN: u8 = 1;
 /// A slot that a thread took while it was being torn down: free once it is not pinned.
 const LENT: u8 = 2;
 
-/// Set in every idle mark, and in no epoch.
-const IDLE: u64 = 1 << 63;
-/// What [`Collector::quick`] is where no pin may go without a fence: no slot ever holds it.
-const NEVER: u64 = u64::MAX;
+/// Epochs count from here on: no address in a process is as high.
+const EPOCH_FIRST: u64 = 1 << 63;
+/// Added to the idle mark where no pin may go without a fence: pins compare with the address.
+const FENCED: u64 = 1;
+/// What the slots of a closed collector hold: its address may be another's one day.
+const CLOSED: u64 = 0;
 
 /// What a pin writes. Only the thread that holds it does so.
 struct Slot {
@@ -74,24 +75,22 @@ struct ThreadSlots {
 }
 
 /// A macro, since loom's atomics cannot be made in a `const fn`.
+macro_rules! slot {
+    ($idle:expr) => {
+        Slot {
+            epoch: AtomicU64::new($idle),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            retired: AtomicU64::new(0),
+        }
+    };
+}
+
+/// A macro for the same reason.
 macro_rules! thread_slots {
     ($idle:expr) => {{
-        macro_rules! slot {
-            () => {
-                Slot {
-                    epoch: AtomicU64::new($idle),
-                    hits: AtomicU64::new(0),
-                    misses: AtomicU64::new(0),
-                    retired: AtomicU64::new(0),
-                }
-            };
-        }
-        ThreadSlots {
-            outer: slot!(),
-            nested: slot!(),
-            taken: AtomicU8::new(TAKEN),
-            next: ptr::null(),
-        }
+        let (outer, nested) = (slot!($idle), slot!($idle));
+        ThreadSlots { outer, nested, taken: AtomicU8::new(TAKEN), next: ptr::null() }
     }};
 }
 
@@ -123,18 +122,14 @@ impl Drop for Slots {
 pub(crate) struct Collector {
     hot: CachePadded<Hot>,
     asymmetric: bool,
-    /// What the slots of this collector hold while they are not pinned. Unlike its address, never
-    /// that of another collector.
-    idle: u64,
+    /// Where this collector was when it was pinned first; zero before. It has to stay there.
+    place: std::sync::atomic::AtomicU64,
     advancing: AtomicBool,
     slots: Arc<Slots>,
 }
 
-/// What each pin reads.
 struct Hot {
     epoch: AtomicU64,
-    /// The idle mark, if pins need no fence.
-    quick: u64,
     /// How many bytes a thread retires before it tries to advance.
     advance_bytes: AtomicU64,
 }
@@ -142,7 +137,8 @@ struct Hot {
 /// A thread's pin: memory that was reachable when it was taken stays readable until it is dropped.
 pub(crate) struct Guard<'a> {
     slot: &'a Slot,
-    collector: &'a Collector,
+    /// What the slot holds once this pin has ended.
+    idle: u64,
 }
 
 /// Proof of a pin that lasts for `'g`, small enough to be passed on in a register.
@@ -152,7 +148,6 @@ pub(crate) struct Pinned<'g> {
 }
 
 struct Entry {
-    idle: u64,
     slots: Arc<Slots>,
     thread: *const CachePadded<ThreadSlots>,
 }
@@ -167,8 +162,10 @@ impl Drop for Entries {
         for entry in self.0.get_mut().drain(..) {
             // SAFETY: `entry.slots` keeps it alive.
             let thread = unsafe { &*entry.thread };
+            // What it holds besides pins of its owner is always the idle mark, if not CLOSED.
+            let idle = thread.nested.epoch.load(Relaxed);
             // Release: whoever takes the slots sees the idle mark and the counts.
-            thread.outer.epoch.store(entry.idle, Release);
+            thread.outer.epoch.store(idle, Release);
             thread.taken.store(FREE, Release);
         }
     }
@@ -187,7 +184,7 @@ const fn nobody() -> *const CachePadded<ThreadSlots> {
     struct Nobody(CachePadded<ThreadSlots>);
     // SAFETY: as for `Slots`; and nobody ever writes these.
     unsafe impl Sync for Nobody {}
-    static NOBODY: Nobody = Nobody(CachePadded::new(thread_slots!(0)));
+    static NOBODY: Nobody = Nobody(CachePadded::new(thread_slots!(CLOSED)));
     &raw const NOBODY.0
 }
 
@@ -197,20 +194,26 @@ const fn nobody() -> *const CachePadded<ThreadSlots> {
     ptr::null()
 }
 
+impl Drop for Collector {
+    fn drop(&mut self) {
+        for thread in self.all_slots() {
+            // Relaxed: nobody is pinned any more. Whoever sees another collector at this address
+            // sees this too, since the address was free for it only afterwards.
+            thread.outer.epoch.store(CLOSED, Relaxed);
+            thread.nested.epoch.store(CLOSED, Relaxed);
+        }
+    }
+}
+
 impl Collector {
     pub(crate) fn new() -> Collector {
-        static NUMBERS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
-        let idle = IDLE | NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let asymmetric = barrier::is_available();
-        let quick = if asymmetric { idle } else { NEVER };
         Collector {
             hot: CachePadded::new(Hot {
-                epoch: AtomicU64::new(1),
-                quick,
+                epoch: AtomicU64::new(EPOCH_FIRST),
                 advance_bytes: AtomicU64::new(ADVANCE_BYTES_MIN),
             }),
-            asymmetric,
-            idle,
+            asymmetric: barrier::is_available(),
+            place: std::sync::atomic::AtomicU64::new(0),
             advancing: AtomicBool::new(false),
             slots: Arc::new(Slots { first: AtomicPtr::new(ptr::null_mut()) }),
         }
@@ -223,16 +226,27 @@ impl Collector {
         let current = CURRENT.with(Cell::get);
         #[cfg(loom)]
         if current.is_null() {
-            return Guard { slot: self.pin_slow(), collector: self };
+            return Guard { slot: self.pin_slow(), idle: self.idle() };
         }
         // SAFETY: CURRENT names what lives: `nobody`, or what an entry of this thread keeps.
         let thread: &ThreadSlots = unsafe { &*current };
         let slot = &thread.outer;
-        if slot.epoch.load(Relaxed) != self.hot.quick {
-            return Guard { slot: self.pin_slow(), collector: self };
+        let idle = self.address();
+        if slot.epoch.load(Relaxed) != idle {
+            return Guard { slot: self.pin_slow(), idle: self.idle() };
         }
         self.enter(slot);
-        Guard { slot, collector: self }
+        Guard { slot, idle }
+    }
+
+    #[inline(always)]
+    fn address(&self) -> u64 {
+        ptr::from_ref(&self.hot).addr() as u64
+    }
+
+    /// What the slots of this collector hold while they are not pinned.
+    fn idle(&self) -> u64 {
+        self.address() + if self.asymmetric { 0 } else { FENCED }
     }
 
     #[inline(always)]
@@ -246,6 +260,10 @@ impl Collector {
     #[cold]
     #[inline(never)]
     fn pin_slow(&self) -> &Slot {
+        match self.place.load(Relaxed) {
+            0 => self.place.store(self.address(), Relaxed),
+            place => assert_eq!(place, self.address(), "moved after its first pin"),
+        }
         let found = ENTRIES.try_with(|entries| self.own_slots(&mut entries.0.borrow_mut()));
         let Ok(thread) = found else { return self.lend() };
         // SAFETY: slots live as long as the collector, which `self` borrows.
@@ -264,11 +282,11 @@ impl Collector {
     /// As [`Collector::pin`] in such a thread: loom's threads are torn down in no fixed order.
     #[cfg(loom)]
     pub(crate) fn pin_late(&self) -> Guard<'_> {
-        Guard { slot: self.lend(), collector: self }
+        Guard { slot: self.lend(), idle: self.idle() }
     }
 
     fn enter_slow<'s>(&self, thread: &'s ThreadSlots) -> &'s Slot {
-        if thread.outer.epoch.load(Relaxed) != self.idle {
+        if thread.outer.epoch.load(Relaxed) != self.idle() {
             return &thread.nested;
         }
         self.enter(&thread.outer);
@@ -279,7 +297,7 @@ impl Collector {
     }
 
     fn own_slots(&self, entries: &mut Vec<Entry>) -> *const CachePadded<ThreadSlots> {
-        let known = entries.iter().find(|entry| entry.idle == self.idle);
+        let known = entries.iter().find(|entry| Arc::ptr_eq(&entry.slots, &self.slots));
         let thread = match known {
             Some(entry) => entry.thread,
             None => {
@@ -289,7 +307,7 @@ impl Collector {
                 entries.retain(|entry| Arc::strong_count(&entry.slots) > 1);
                 let thread: *const _ = self.take_slots();
                 let slots = Arc::clone(&self.slots);
-                entries.push(Entry { idle: self.idle, slots, thread });
+                entries.push(Entry { slots, thread });
                 thread
             }
         };
@@ -301,7 +319,7 @@ impl Collector {
         for thread in self.all_slots() {
             // Acquire pairs with the Release of whoever gave it back, or of the loan and its end.
             let taken = thread.taken.load(Acquire);
-            let returned = || thread.outer.epoch.load(Acquire) == self.idle;
+            let returned = || thread.outer.epoch.load(Acquire) == self.idle();
             let free = taken == FREE || taken == LENT && returned();
             if !free || thread.taken.compare_exchange(taken, TAKEN, Acquire, Relaxed).is_err() {
                 continue;
@@ -315,7 +333,7 @@ impl Collector {
             return thread;
         }
         let mut head = self.slots.first.load(Acquire);
-        let mut thread = Box::new(CachePadded::new(thread_slots!(self.idle)));
+        let mut thread = Box::new(CachePadded::new(thread_slots!(self.idle())));
         let new = loop {
             thread.next = head;
             let new = Box::into_raw(thread);
@@ -372,7 +390,7 @@ impl Collector {
         quiet = quiet
             && self.all_slots().all(|thread| {
                 let pinned = thread.outer.epoch.load(Acquire);
-                pinned == self.idle || pinned == epoch
+                pinned == self.idle() || pinned == epoch
             });
         if quiet {
             self.hot.epoch.fetch_add(1, AcqRel);
@@ -445,20 +463,25 @@ impl Drop for Guard<'_> {
     #[inline(always)]
     fn drop(&mut self) {
         // Release: the loads under the pin happened before whoever sees the slot free.
-        self.slot.epoch.store(self.collector.idle, Release);
+        self.slot.epoch.store(self.idle, Release);
     }
 }
 
-#[cfg(all(target_os = "linux", not(any(cloakroom_shuttle, loom))))]
 mod barrier {
     use crate::sync::atomic::{Ordering::SeqCst, fence};
 
-    const REGISTER_PRIVATE_EXPEDITED: libc::c_int = 16;
-    const PRIVATE_EXPEDITED: libc::c_int = 8;
+    const REGISTER_PRIVATE_EXPEDITED: i32 = 16;
+    const PRIVATE_EXPEDITED: i32 = 8;
 
-    fn membarrier(command: libc::c_int) -> bool {
+    #[cfg(all(target_os = "linux", not(any(cloakroom_shuttle, loom))))]
+    fn membarrier(command: i32) -> bool {
         // SAFETY: membarrier(2) takes three integers and touches no memory of ours.
         unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }
+    }
+
+    #[cfg(not(all(target_os = "linux", not(any(cloakroom_shuttle, loom)))))]
+    fn membarrier(_: i32) -> bool {
+        false
     }
 
     /// Registers the process; harmless to repeat.
@@ -472,20 +495,6 @@ mod barrier {
         let done = !asymmetric || membarrier(PRIVATE_EXPEDITED);
         fence(SeqCst);
         done
-    }
-}
-
-#[cfg(not(all(target_os = "linux", not(any(cloakroom_shuttle, loom)))))]
-mod barrier {
-    use crate::sync::atomic::{Ordering::SeqCst, fence};
-
-    pub(super) fn is_available() -> bool {
-        false
-    }
-
-    pub(super) fn all_threads(_asymmetric: bool) -> bool {
-        fence(SeqCst);
-        true
     }
 }
 
@@ -519,6 +528,26 @@ mod tests {
         assert!(!collector.try_advance(), "the outer pin is still there");
         drop(outer);
         assert!(collector.try_advance());
+    }
+
+    #[test]
+    fn a_pin_counts_where_another_collector_was_before() {
+        let mut place = None;
+        for _ in 0..3 {
+            let collector = place.insert(Collector::new());
+            let guard = collector.pin();
+            assert!(collector.try_advance());
+            assert!(!collector.try_advance(), "the pin is not seen");
+            drop(guard);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "moved after its first pin")]
+    fn a_pinned_collector_stays_where_it_is() {
+        let collector = Collector::new();
+        drop(collector.pin());
+        drop(Box::new(collector).pin());
     }
 
     #[test]

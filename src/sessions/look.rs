@@ -32,7 +32,22 @@ impl Sessions {
         let pin = self.pin();
         match self.look_first(pin.pinned(), id) {
             Some(record) => Ok(f(record)),
-            None => self.show_on(pin, id, touch, f),
+            // What it answers has a place of its own, so that a plain hit's stays in registers.
+            None => {
+                let mut shown = None;
+                self.show_on(pin, id, touch, |record| shown = Some(f(record)))?;
+                Ok(shown.expect("a session that is found is shown"))
+            }
+        }
+    }
+
+    /// Stores that a session was seen, though it is not read. Not by [`Sessions::show`]: there is
+    /// no answer that would need a place.
+    pub(crate) fn touch(&self, id: SessionId) -> Result<(), Missing> {
+        let pin = self.pin();
+        match self.look_first(pin.pinned(), id) {
+            Some(_) => Ok(()),
+            None => self.show_on(pin, id, true, |_| ()),
         }
     }
 

@@ -40,7 +40,7 @@ pub(crate) use rotate::Remake;
 use updating::is_updating;
 
 use crate::budget::Budget;
-use crate::clock::{Clock, Nanos, TICK, Tick};
+use crate::clock::{Clock, Nanos, StoreClock, TICK, Tick};
 use crate::error::{Error, Limit, Result};
 use crate::events::{RawEvent, Subscribers};
 use crate::fork;
@@ -62,7 +62,7 @@ pub(crate) struct Sessions {
     pub(crate) common: Common,
     shards: Box<[CachePadded<Shard>]>,
     owners: Owners,
-    clock: Clock,
+    clock: StoreClock,
     pub(crate) options: Options,
     pub(crate) events: Arc<Subscribers>,
     /// Uses of tokens renewed away.
@@ -105,9 +105,10 @@ pub(crate) fn clock_of(options: &Options) -> Result<Clock> {
 }
 
 impl Sessions {
-    pub(crate) fn new(options: Options) -> Result<Sessions> {
+    #[allow(unsafe_code, reason = "the clock must not move from where it is followed")]
+    pub(crate) fn new(options: Options) -> Result<Arc<Sessions>> {
         fork::watch();
-        let clock = clock_of(&options)?;
+        let clock = StoreClock::new(clock_of(&options)?);
         let shard_count = options.shard_count();
         let arena_count = std::thread::available_parallelism().map_or(4, |n| 4 * usize::from(n));
         let (table, writers) = Table::new(shard_count, options.memory, arena_count)
@@ -125,7 +126,7 @@ impl Sessions {
             tombstones: CachePadded::new(AtomicU64::new(0)),
         };
         let now = Tick::at(clock.now());
-        Ok(Sessions {
+        let sessions = Arc::new(Sessions {
             common,
             shards: writers
                 .into_iter()
@@ -147,7 +148,10 @@ impl Sessions {
             closing: Arc::new(AtomicBool::new(false)),
             #[cfg(test)]
             secrets: std::sync::Mutex::new(Vec::new()),
-        })
+        });
+        // SAFETY: nobody takes the sessions out of their Arc, they are only ever dropped there.
+        unsafe { sessions.clock.follow() };
+        Ok(sessions)
     }
 
     #[cfg(unix)]

@@ -11,7 +11,9 @@ use crate::{Attributes, ManualClock};
 const EXPIRED: Missing = Missing::Ended(Reason::Expired);
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn sessions(set: impl FnOnce(Builder<Attributes>) -> Builder<Attributes>) -> Sessions {
+fn sessions(
+    set: impl FnOnce(Builder<Attributes>) -> Builder<Attributes>,
+) -> std::sync::Arc<Sessions> {
     Sessions::new(set(Builder::new()).options).unwrap()
 }
 

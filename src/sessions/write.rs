@@ -114,9 +114,4 @@ impl Sessions {
         }
         Ok(())
     }
-
-    /// Stores that a session was seen, though it is not read.
-    pub(crate) fn touch(&self, id: SessionId) -> Result<(), crate::Missing> {
-        self.show(id, true, |_| ())
-    }
 }

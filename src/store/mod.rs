@@ -105,7 +105,7 @@ impl<S: SessionData> Builder<S> {
     pub fn in_memory(self) -> Result<Store<S>> {
         let options = self.validated()?;
         let wants_thread = options.expiry_thread;
-        let sessions = Arc::new(Sessions::new(options)?);
+        let sessions = Sessions::new(options)?;
         let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
         let closing = Arc::clone(&sessions.closing);
         let threads = Arc::new(Threads {

@@ -43,7 +43,7 @@ impl Restoring<'_> {
         progress: &mut impl FnMut(Progress),
     ) -> Result<Restored> {
         let mut survey = Survey::of(self.files, self.expected)?;
-        let sessions = Arc::new(Sessions::new(options)?);
+        let sessions = Sessions::new(options)?;
         let calendar = Calendar::new(sessions.clock(), survey.latest_ms());
         let mut backing = None;
         if let Some(snapshot) = survey.snapshot.take() {

@@ -64,8 +64,8 @@ const SEEDS: &[Seed] = &[
     Seed {
         name: "unpin_relaxed",
         file: "reclaim",
-        shipped: "self.slot.epoch.store(self.collector.idle, Release);",
-        seeded: "self.slot.epoch.store(self.collector.idle, Relaxed);",
+        shipped: "self.slot.epoch.store(self.idle, Release);",
+        seeded: "self.slot.epoch.store(self.idle, Relaxed);",
     },
     Seed {
         name: "lent_slot_unchecked",
@@ -97,8 +97,8 @@ const SEEDS: &[Seed] = &[
     Seed {
         name: "advance_without_barrier",
         file: "reclaim",
-        shipped: "        fence(SeqCst);\n        true\n",
-        seeded: "        true\n",
+        shipped: "let mut quiet = barrier::all_threads(self.asymmetric);",
+        seeded: "let mut quiet = true;",
     },
     Seed {
         name: "stamp_without_fence",

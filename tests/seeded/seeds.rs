@@ -197,6 +197,13 @@ pub(crate) const SEEDS: &[Seed] = &[
         test: Test::Unit("inside::memory_waits_for_three_epochs"),
     },
     Seed {
+        name: "slots_of_a_closed_collector_unmarked",
+        file: "reclaim.rs",
+        shipped: "            thread.outer.epoch.store(CLOSED, Relaxed);",
+        seeded: "",
+        test: Test::Unit("reclaim::tests::a_pin_counts_where_another_collector_was_before"),
+    },
+    Seed {
         name: "limbo_freed_at_once",
         file: "table.rs",
         shipped: "Some(oldest) if table.collector.is_free(oldest.stamp) => {",
