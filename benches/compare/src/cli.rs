@@ -79,6 +79,9 @@ pub enum Section {
     #[cfg(feature = "ours")]
     #[value(hide = true)]
     RollingChild,
+    #[cfg(feature = "web")]
+    #[value(hide = true)]
+    WebChild,
 }
 
 impl Section {

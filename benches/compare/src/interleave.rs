@@ -16,6 +16,7 @@ pub enum Metric {
     AllLoadedMs,
     WrittenMs,
     GapMs,
+    Allocations,
 }
 
 impl Metric {
@@ -33,6 +34,7 @@ impl Metric {
             Metric::AllLoadedMs => "all_loaded_ms",
             Metric::WrittenMs => "written_ms",
             Metric::GapMs => "gap_ms",
+            Metric::Allocations => "allocations",
         }
     }
 

@@ -1,5 +1,7 @@
 //! Side-by-side measurements: every contender in one process, run by run in turn.
 
+#[cfg(feature = "web")]
+mod allocations;
 mod cli;
 mod contender;
 mod draw;
@@ -31,6 +33,11 @@ fn main() {
     #[cfg(feature = "ours")]
     if cli.section == Section::RollingChild {
         section::rolling::child();
+        return;
+    }
+    #[cfg(feature = "web")]
+    if cli.section == Section::WebChild {
+        section::web::child();
         return;
     }
     if cli.section == Section::Publish {
@@ -70,6 +77,8 @@ fn main() {
             Section::Web => section::web::run(&cli, &mut report),
             #[cfg(feature = "ours")]
             Section::RollingChild => unreachable!("not a section by itself"),
+            #[cfg(feature = "web")]
+            Section::WebChild => unreachable!("not a section by itself"),
             Section::All | Section::Publish | Section::MemoryChild => {
                 unreachable!("not a section by itself")
             }

@@ -35,6 +35,11 @@ impl Server {
         Ok(Server { child, socket })
     }
 
+    #[cfg(feature = "web")]
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// A connection, once the server answers and has loaded what it has.
     pub fn connect(&self) -> Result<Connection, String> {
         let client = Client::open(format!("unix://{}", self.socket.display()));
