@@ -132,23 +132,57 @@ impl Loaded {
 /// The digest of a value as JSON knows it: equal for values that JSON cannot tell apart, since a
 /// handler gets JSON and gives JSON back.
 fn digest(value: &Value) -> u64 {
-    let mut bytes = Vec::with_capacity(64);
-    write(value, &mut bytes);
-    xxh3_64(&bytes)
+    let mut out = Out::new();
+    write(value, &mut out);
+    xxh3_64(out.bytes())
 }
 
-fn write(value: &Value, out: &mut Vec<u8>) {
+/// What is to be digested: on the stack as long as it is short, as most values are.
+struct Out {
+    short: [u8; SHORT_MAX],
+    short_len: usize,
+    /// All of it, once it is longer than [`SHORT_MAX`].
+    long: Vec<u8>,
+}
+
+const SHORT_MAX: usize = 64;
+
+impl Out {
+    fn new() -> Out {
+        Out { short: [0; SHORT_MAX], short_len: 0, long: Vec::new() }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.short_len + bytes.len();
+        if !self.long.is_empty() {
+            self.long.extend_from_slice(bytes);
+        } else if end <= SHORT_MAX {
+            self.short[self.short_len..end].copy_from_slice(bytes);
+            self.short_len = end;
+        } else {
+            self.long.reserve(2 * end);
+            self.long.extend_from_slice(&self.short[..self.short_len]);
+            self.long.extend_from_slice(bytes);
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        if self.long.is_empty() { &self.short[..self.short_len] } else { &self.long }
+    }
+}
+
+fn write(value: &Value, out: &mut Out) {
     match value {
-        Value::Null => out.push(b'n'),
-        Value::Bool(flag) => out.extend_from_slice(if *flag { b"t" } else { b"f" }),
+        Value::Null => out.put(b"n"),
+        Value::Bool(flag) => out.put(if *flag { b"t" } else { b"f" }),
         Value::Int(int) => write_int(i128::from(*int), out),
         Value::UInt(int) => write_int(i128::from(*int), out),
         Value::Float(float) if float.is_finite() => {
-            out.push(b'd');
+            out.put(b"d");
             // Zero has two signs, which are equal.
-            out.extend_from_slice(&(float + 0.0).to_bits().to_be_bytes());
+            out.put(&(float + 0.0).to_bits().to_be_bytes());
         }
-        Value::Float(_) => out.push(b'n'),
+        Value::Float(_) => out.put(b"n"),
         Value::Text(text) => write_bytes(b's', text.as_bytes(), out),
         Value::Bytes(bytes) => {
             write_len(b'l', bytes.len(), out);
@@ -171,19 +205,19 @@ fn write(value: &Value, out: &mut Vec<u8>) {
     }
 }
 
-fn write_int(int: i128, out: &mut Vec<u8>) {
-    out.push(b'i');
-    out.extend_from_slice(&int.to_be_bytes());
+fn write_int(int: i128, out: &mut Out) {
+    out.put(b"i");
+    out.put(&int.to_be_bytes());
 }
 
-fn write_bytes(kind: u8, bytes: &[u8], out: &mut Vec<u8>) {
+fn write_bytes(kind: u8, bytes: &[u8], out: &mut Out) {
     write_len(kind, bytes.len(), out);
-    out.extend_from_slice(bytes);
+    out.put(bytes);
 }
 
-fn write_len(kind: u8, len: usize, out: &mut Vec<u8>) {
-    out.push(kind);
-    out.extend_from_slice(&(len as u64).to_be_bytes());
+fn write_len(kind: u8, len: usize, out: &mut Out) {
+    out.put(&[kind]);
+    out.put(&(len as u64).to_be_bytes());
 }
 
 #[cfg(test)]
@@ -208,6 +242,18 @@ mod tests {
         fn equal_values_have_equal_digests(a in value(), b in value()) {
             let same = json(&a) == json(&b);
             prop_assert_eq!(digest(&a) == digest(&b), same);
+        }
+
+        /// However the bytes come, and wherever the border of the short ones is.
+        #[test]
+        fn bytes_are_put_together(parts in prop::collection::vec(0..70_usize, 0..6)) {
+            let (mut out, mut expected) = (Out::new(), Vec::new());
+            for (part, len) in parts.into_iter().enumerate() {
+                let bytes = vec![part as u8; len];
+                out.put(&bytes);
+                expected.extend(bytes);
+            }
+            prop_assert_eq!(out.bytes(), expected);
         }
 
         #[test]

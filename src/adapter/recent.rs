@@ -1,27 +1,45 @@
-//! A map that remembers the latest so many.
+//! A map that remembers the latest so many. In parts, each with a lock of its own, so that requests
+//! on many cores do not wait for each other.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::hash::Hash;
 
+use ahash::RandomState;
+
 use crate::sync::{Mutex, lock};
 
-/// Entries by their key, of which the oldest are forgotten first.
+/// As many parts as one map has at most, and how few entries each has at least: in a small one the
+/// parts would fill too unevenly.
+const PARTS_MAX: usize = 8;
+const PART_ENTRIES_MIN: usize = 256;
+
+/// Entries by their key, of which the oldest are forgotten first, those of each part by themselves.
 pub(super) struct Recent<K, V> {
+    /// Of a part.
     entries_max: usize,
-    entries: Mutex<Entries<K, V>>,
+    /// A power of two.
+    parts: Box<[Mutex<Entries<K, V>>]>,
+    hasher: RandomState,
 }
 
 struct Entries<K, V> {
-    values: HashMap<K, V>,
+    values: HashMap<K, V, RandomState>,
     /// The oldest first.
     order: VecDeque<K>,
 }
 
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     pub(super) fn new(entries_max: usize) -> Recent<K, V> {
-        let entries = Entries { values: HashMap::new(), order: VecDeque::new() };
-        Recent { entries_max, entries: Mutex::new(entries) }
+        let count = (entries_max / PART_ENTRIES_MIN).clamp(1, PARTS_MAX);
+        let count = 1 << count.ilog2();
+        let part = |_| Mutex::new(Entries { values: HashMap::default(), order: VecDeque::new() });
+        let parts = (0..count).map(part).collect();
+        Recent { entries_max: entries_max.div_ceil(count), parts, hasher: RandomState::new() }
+    }
+
+    fn part(&self, key: K) -> &Mutex<Entries<K, V>> {
+        &self.parts[self.hasher.hash_one(key) as usize & (self.parts.len() - 1)]
     }
 
     /// A copy of what is remembered; the default of its type if nothing is.
@@ -30,18 +48,18 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     where
         V: Clone + Default,
     {
-        lock(&self.entries).values.get(&key).cloned().unwrap_or_default()
+        lock(self.part(key)).values.get(&key).cloned().unwrap_or_default()
     }
 
     /// Takes out what is remembered. Its place in the order stays, for another of the same key.
     pub(super) fn take(&self, key: K) -> Option<V> {
-        lock(&self.entries).values.remove(&key)
+        lock(self.part(key)).values.remove(&key)
     }
 
     /// Remembers, in the place of what was before. Returns what is not remembered any more, so
     /// that it is dropped with no lock held.
     pub(super) fn put(&self, key: K, value: V) -> Option<V> {
-        let mut entries = lock(&self.entries);
+        let mut entries = lock(self.part(key));
         let before = entries.values.insert(key, value);
         if before.is_some() {
             return before;
@@ -57,7 +75,7 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
 
 impl<K, V> fmt::Debug for Recent<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = lock(&self.entries).values.len();
+        let count: usize = self.parts.iter().map(|part| lock(part).values.len()).sum();
         f.debug_struct("Recent").field("count", &count).finish_non_exhaustive()
     }
 }
@@ -76,7 +94,20 @@ mod tests {
         assert_eq!(recent.take(19), None);
         assert_eq!((recent.take(20), recent.take(20)), (Some(20), None));
         recent.put(30, 30);
-        let entries = lock(&recent.entries);
+        let entries = lock(&recent.parts[0]);
         assert_eq!((entries.values.len(), entries.order.len()), (10, 10));
+    }
+
+    #[test]
+    fn a_large_one_has_parts_and_remembers_as_many() {
+        let entries_max = 256 * PARTS_MAX;
+        let recent = Recent::new(entries_max);
+        assert_eq!(recent.parts.len(), PARTS_MAX);
+        for key in 0..100 * entries_max {
+            drop(recent.put(key, key));
+            assert_eq!(recent.put(key, key), Some(key));
+        }
+        let count: usize = recent.parts.iter().map(|part| lock(part).values.len()).sum();
+        assert_eq!(count, entries_max);
     }
 }

@@ -214,7 +214,11 @@ impl SessionStore for CloakroomStore {
         let new = attributes(&record.data)?;
         let expiry = expiry(record.expiry_date);
         let left = self.keeper.save(session, loaded.as_ref(), &own, new, expiry);
-        drop(self.written.put(request, left.map_err(not_saved)?));
+        let left = left.map_err(not_saved)?;
+        // Most requests change nothing but the expiry.
+        if !left.is_empty() {
+            drop(self.written.put(request, left));
+        }
         Ok(())
     }
 
