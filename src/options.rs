@@ -33,9 +33,10 @@ pub enum WhenFull {
 pub enum OwnerLimit {
     /// It fails with [`Error::OwnerFull`].
     Refuse,
-    /// The owner's oldest session ends, with [`Reason::Revoked`](crate::Reason::Revoked), in the
-    /// same step as the new one comes, and not at all if the login fails. A session that is created
-    /// takes over its room, so that where the store is full none is evicted, or refused, for it.
+    /// The owner's oldest session ends, the one in which he proved longest ago who he is, with
+    /// [`Reason::Revoked`](crate::Reason::Revoked), in the same step as the new one comes, and not
+    /// at all if the login fails. A session that is created takes over its room, so that where the
+    /// store is full none is evicted, or refused, for it.
     EndOldest,
 }
 

@@ -547,7 +547,8 @@ mod tests {
     fn a_pinned_collector_stays_where_it_is() {
         let collector = Collector::new();
         drop(collector.pin());
-        drop(Box::new(collector).pin());
+        let moved = Box::new(collector);
+        drop(moved.pin());
     }
 
     #[test]

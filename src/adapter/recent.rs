@@ -104,7 +104,7 @@ mod tests {
         let recent = Recent::new(entries_max);
         assert_eq!(recent.parts.len(), PARTS_MAX);
         for key in 0..100 * entries_max {
-            drop(recent.put(key, key));
+            let _ = recent.put(key, key);
             assert_eq!(recent.put(key, key), Some(key));
         }
         let count: usize = recent.parts.iter().map(|part| lock(part).values.len()).sum();

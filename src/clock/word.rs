@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn dials_follow_until_they_leave() {
         let pacer = Pacer::new(5);
-        let mut dials = [const { () }; 3].map(|()| Box::new(Dial::new(&pacer)));
+        let mut dials = [0; 3].map(|_| Box::new(Dial::new(&pacer)));
         pacer.raise(6);
         assert_eq!(dials[0].present(), 5, "does not follow yet");
         for dial in &dials {

@@ -31,11 +31,6 @@ pub struct Saved {
 }
 
 impl Sessions {
-    /// Whether the sessions are kept in files, too.
-    pub(super) fn has_files(&self) -> bool {
-        self.journal().is_some()
-    }
-
     fn journal(&self) -> Option<&StoreJournal> {
         self.journal.get()
     }

@@ -69,8 +69,8 @@ impl Sessions {
         live.into_iter().map(|record| self.describe(record)).collect()
     }
 
-    /// The owner's live sessions in the order in which they became his. Files do not tell it: a
-    /// store that has some goes by when each was authenticated, as it will after a restart.
+    /// The owner's live sessions, the one first in which he proved longest ago who he is; those of
+    /// one tick in the order in which they became his, as far as this process knows it.
     pub(super) fn live_of<'g>(
         &self,
         pinned: Pinned<'g>,
@@ -80,9 +80,7 @@ impl Sessions {
         let (_, now) = self.now();
         let ids = guard.list(owner).into_iter();
         let mut live: Vec<_> = ids.filter_map(|id| self.live(pinned, id, now)).collect();
-        if self.has_files() {
-            live.sort_by_key(|record| self.trailer_of(*record).authenticated);
-        }
+        live.sort_by_key(|record| self.trailer_of(*record).authenticated);
         live
     }
 

@@ -17,10 +17,6 @@ pub struct Saved;
 pub(crate) enum StoreJournal {}
 
 impl Sessions {
-    pub(super) fn has_files(&self) -> bool {
-        false
-    }
-
     pub(super) fn journal_put(&self, _record: Record<'_>) -> Result<()> {
         Ok(())
     }

@@ -228,8 +228,8 @@ impl<S: SessionData> Store<S> {
         self.sessions.end_all(reason.by_caller())
     }
 
-    /// The live sessions of an owner, oldest first: by when each became his, or, in a store on
-    /// files, was last authenticated. Does not count as activity.
+    /// The live sessions of an owner, oldest first: by when he last proved in each who he is
+    /// ([`Info::authenticated`]). Does not count as activity.
     pub fn owner_sessions(&self, owner: &str) -> Vec<Info> {
         self.sessions.of_owner(owner)
     }

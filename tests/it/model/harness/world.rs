@@ -12,6 +12,8 @@ pub(super) type Time = u64;
 pub(super) const NEVER: Time = u64::MAX;
 /// Deadlines are exact to this, and never late.
 pub(super) const RESOLUTION: Time = 100_000_000;
+/// What is further apart is told apart.
+const TICK: Time = 50_000_000;
 /// The clock of the store reaches so far, nearly seven years; afterwards it stands still, and
 /// what can expire has expired.
 pub(super) const REACH: Time = (u32::MAX as u64 - 17) * 50_000_000 - YEAR;
@@ -279,8 +281,11 @@ impl World {
     }
 
     pub(super) fn live_of(&self, owner: &str) -> Vec<usize> {
-        let all = self.owners.get(owner).cloned().unwrap_or_default();
-        all.into_iter().filter(|&n| self.sessions[n].state == State::Live).collect()
+        let mut all = self.owners.get(owner).cloned().unwrap_or_default();
+        all.retain(|&n| self.sessions[n].state == State::Live);
+        // Of one tick in the order in which they came.
+        all.sort_by_key(|&n| self.sessions[n].authenticated.min(REACH) / TICK);
+        all
     }
 
     /// What a lookup of an id has to answer, now that nothing is in doubt. The second part is the
