@@ -23,12 +23,20 @@ use super::recover::SnapshotName;
 use super::segment::{LAYOUT, SegmentName};
 use super::snapshot::{Alias, HeaderFields, LogPosition, Sink, Summary, Writer};
 use super::stored::Stored;
+use crate::clock::Stopwatch;
 use crate::error::{Error, Result};
 
 /// So much is written between two pauses.
 const PAUSE_EVERY_BYTES: u64 = 1 << 20;
-/// At most half a gigabyte a second, in short pieces.
-const PAUSE: Duration = Duration::from_millis(2);
+/// How many times as long as it worked the walk rests then, for the sake of lookups meanwhile: of
+/// a thousand, so few are beside the work that the slowest one in a thousand hardly tells.
+const PAUSE_TIMES: u32 = 3;
+/// Within these: at most half a gigabyte a second is written, and memory that others retire does
+/// not wait for long, since the walk is pinned.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// Rests are short if the log has grown by so much more meanwhile than was written.
+const HURRY_BYTES: u64 = 64 << 20;
 /// So much is written between two syncs, so that the last one does not stall the log's.
 const SYNC_EVERY_BYTES: u64 = 32 << 20;
 
@@ -37,28 +45,46 @@ pub(crate) struct Taking<'a, F: Files> {
     shared: &'a Shared<F>,
     name: SnapshotName,
     turn: Turn,
-    writer: Option<Writer<FileSink<F::File>>>,
+    writer: Option<Writer<FileSink<'a, F>>>,
 }
 
 /// A file that is written in step with what else happens.
-struct FileSink<T> {
-    file: T,
+struct FileSink<'a, F: Files> {
+    file: F::File,
+    log: &'a Log<F>,
+    /// Of the log, when the snapshot was begun.
+    log_bytes: u64,
+    written: u64,
     unpaused: u64,
     unsynced: u64,
+    /// Since the last pause.
+    working: Stopwatch,
 }
 
-impl<T: File> Sink for FileSink<T> {
+impl<F: Files> FileSink<'_, F> {
+    fn pause(&self) -> Duration {
+        let grown = self.log.bytes().saturating_sub(self.log_bytes);
+        if grown > self.written + HURRY_BYTES {
+            return PAUSE_MIN;
+        }
+        (PAUSE_TIMES * self.working.elapsed()).clamp(PAUSE_MIN, PAUSE_MAX)
+    }
+}
+
+impl<F: Files> Sink for FileSink<'_, F> {
     fn write_at(&mut self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_at(bytes, offset)?;
+        self.written += bytes.len() as u64;
         self.unpaused += bytes.len() as u64;
         self.unsynced += bytes.len() as u64;
-        if self.unsynced >= SYNC_EVERY_BYTES {
-            self.unsynced = 0;
-            self.file.sync()?;
-        }
         if self.unpaused >= PAUSE_EVERY_BYTES {
             self.unpaused = 0;
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(self.pause());
+            if self.unsynced >= SYNC_EVERY_BYTES {
+                self.unsynced = 0;
+                self.file.sync()?;
+            }
+            self.working = Stopwatch::start();
         }
         Ok(())
     }
@@ -84,7 +110,9 @@ impl<'a, F: Files> Taking<'a, F> {
             replay_from: LogPosition { epoch, sequence, position },
             key: maker.seal.key(),
         };
-        let sink = FileSink { file, unpaused: 0, unsynced: 0 };
+        let log = &shared.log;
+        let (log_bytes, working) = (log.bytes(), Stopwatch::start());
+        let sink = FileSink { file, log, log_bytes, written: 0, unpaused: 0, unsynced: 0, working };
         let writer = Some(Writer::new(sink, fields));
         Ok(Taking { shared, name, turn, writer })
     }
@@ -107,6 +135,11 @@ impl<'a, F: Files> Taking<'a, F> {
     pub(crate) fn push_alias(&mut self, alias: Alias) -> Result<()> {
         let pushed = self.writer.as_mut().map_or(Ok(()), |writer| writer.push_alias(alias));
         pushed.map_err(|error| self.io(error))
+    }
+
+    /// Why the snapshot is not finished: its store closes.
+    pub(crate) fn given_up(&self) -> Error {
+        self.io(io::Error::new(io::ErrorKind::Interrupted, "the store is being closed"))
     }
 
     /// Makes the snapshot count, removes what it replaces.
@@ -132,7 +165,7 @@ impl<'a, F: Files> Taking<'a, F> {
 
     fn write_out(
         &self,
-        writer: Writer<FileSink<F::File>>,
+        writer: Writer<FileSink<'_, F>>,
         log: &Log<F>,
     ) -> io::Result<(Summary, u64)> {
         let mut closing = writer.close();

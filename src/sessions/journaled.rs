@@ -15,6 +15,7 @@ use crate::journal::{Calendar, Journal};
 use crate::reclaim::Pinned;
 use crate::record::{Kind, Record, Trailer, nanos};
 use crate::stats::JournalStats;
+use crate::sync::atomic::Ordering::Relaxed;
 use crate::token::SessionId;
 
 /// The journal of a store.
@@ -133,6 +134,10 @@ impl Sessions {
             drop(shard.lock(&self.common));
             let mut prefix = Some(0);
             while let Some(at) = prefix {
+                // Nobody holds the store any more but who waits for this.
+                if self.closing.load(Relaxed) {
+                    return Err(taking.given_up());
+                }
                 let pin = self.pin();
                 let pinned = pin.pinned();
                 let (_, now) = self.now();
