@@ -13,7 +13,7 @@ use crate::sessions::Sessions;
 use crate::token::Token;
 use crate::{ManualClock, SessionId};
 
-fn sessions(clock: &ManualClock) -> Sessions {
+fn sessions(clock: &ManualClock) -> std::sync::Arc<Sessions> {
     Sessions::new(Builder::<Attributes>::new().shards(2).clock(clock).options).unwrap()
 }
 
