@@ -162,10 +162,9 @@ impl Drop for Entries {
         for entry in self.0.get_mut().drain(..) {
             // SAFETY: `entry.slots` keeps it alive.
             let thread = unsafe { &*entry.thread };
-            // What it holds besides pins of its owner is always the idle mark, if not CLOSED.
-            let idle = thread.nested.epoch.load(Relaxed);
-            // Release: whoever takes the slots sees the idle mark and the counts.
-            thread.outer.epoch.store(idle, Release);
+            // The nested one always holds the idle mark, if not CLOSED. Release: whoever takes the
+            // slots sees the mark and the counts.
+            thread.outer.epoch.store(thread.nested.epoch.load(Relaxed), Release);
             thread.taken.store(FREE, Release);
         }
     }
@@ -226,14 +225,14 @@ impl Collector {
         let current = CURRENT.with(Cell::get);
         #[cfg(loom)]
         if current.is_null() {
-            return Guard { slot: self.pin_slow(), idle: self.idle() };
+            return self.pin_slow();
         }
         // SAFETY: CURRENT names what lives: `nobody`, or what an entry of this thread keeps.
         let thread: &ThreadSlots = unsafe { &*current };
         let slot = &thread.outer;
         let idle = self.address();
         if slot.epoch.load(Relaxed) != idle {
-            return Guard { slot: self.pin_slow(), idle: self.idle() };
+            return self.pin_slow();
         }
         self.enter(slot);
         Guard { slot, idle }
@@ -259,15 +258,16 @@ impl Collector {
 
     #[cold]
     #[inline(never)]
-    fn pin_slow(&self) -> &Slot {
+    fn pin_slow(&self) -> Guard<'_> {
         match self.place.load(Relaxed) {
             0 => self.place.store(self.address(), Relaxed),
             place => assert_eq!(place, self.address(), "moved after its first pin"),
         }
         let found = ENTRIES.try_with(|entries| self.own_slots(&mut entries.0.borrow_mut()));
-        let Ok(thread) = found else { return self.lend() };
         // SAFETY: slots live as long as the collector, which `self` borrows.
-        self.enter_slow(unsafe { &*thread })
+        let enter = |thread: *const CachePadded<_>| self.enter_slow(unsafe { &*thread });
+        let slot = found.map_or_else(|_| self.lend(), enter);
+        Guard { slot, idle: self.idle() }
     }
 
     /// The slot of a pin of a thread that is being torn down.

@@ -18,7 +18,6 @@ const PART_ENTRIES_MIN: usize = 256;
 pub(super) struct Recent<K, V> {
     /// Of a part.
     entries_max: usize,
-    /// A power of two.
     parts: Box<[Mutex<Entries<K, V>>]>,
     hasher: RandomState,
 }
@@ -32,14 +31,13 @@ struct Entries<K, V> {
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     pub(super) fn new(entries_max: usize) -> Recent<K, V> {
         let count = (entries_max / PART_ENTRIES_MIN).clamp(1, PARTS_MAX);
-        let count = 1 << count.ilog2();
         let part = |_| Mutex::new(Entries { values: HashMap::default(), order: VecDeque::new() });
         let parts = (0..count).map(part).collect();
         Recent { entries_max: entries_max.div_ceil(count), parts, hasher: RandomState::new() }
     }
 
     fn part(&self, key: K) -> &Mutex<Entries<K, V>> {
-        &self.parts[self.hasher.hash_one(key) as usize & (self.parts.len() - 1)]
+        &self.parts[self.hasher.hash_one(key) as usize % self.parts.len()]
     }
 
     /// A copy of what is remembered; the default of its type if nothing is.

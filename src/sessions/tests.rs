@@ -113,33 +113,3 @@ fn a_session_is_found_while_it_is_brought() {
     drop(store);
     let _ = std::fs::remove_dir_all(&directory);
 }
-
-/// The store's last handle goes while a snapshot is written: nobody waits for the rest of it, and
-/// the files are as if it had never been begun.
-#[cfg(unix)]
-#[test]
-fn a_snapshot_is_given_up_when_the_store_closes() {
-    use std::sync::atomic::Ordering::Relaxed;
-
-    let directory = std::env::temp_dir().join(format!("cloakroom-given-up-{}", std::process::id()));
-    let _ = std::fs::remove_dir_all(&directory);
-    let open = || Builder::<Attributes>::new().open(&directory).unwrap();
-    let snapshots = || {
-        let names = std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name());
-        names.filter(|name| name.to_string_lossy().starts_with("snapshot-")).collect::<Vec<_>>()
-    };
-    let store = open();
-    let id = store.create(Attributes::new()).unwrap().id();
-    store.snapshot().unwrap().unwrap();
-    let before = snapshots();
-    let other = store.create(Attributes::new()).unwrap().id();
-    store.sessions.closing.store(true, Relaxed);
-    assert!(matches!(store.snapshot(), Err(crate::Error::Files { .. })));
-    assert_eq!(snapshots(), before);
-    drop(store);
-
-    let store = open();
-    assert_eq!((store.peek(id, |_| ()), store.peek(other, |_| ())), (Ok(()), Ok(())));
-    drop(store);
-    let _ = std::fs::remove_dir_all(&directory);
-}

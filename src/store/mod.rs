@@ -52,7 +52,7 @@ use crate::version::Version;
 /// [`Watch`](crate::Watch). It waits for the threads a second at most: one that is in a caller's
 /// waker just then ends when the waker returns.
 pub struct Store<S = Attributes> {
-    pub(crate) sessions: Arc<Sessions>,
+    sessions: Arc<Sessions>,
     /// After `sessions`: dropped last, so that the threads find the sessions gone.
     threads: Arc<Threads>,
     data: PhantomData<fn() -> S>,

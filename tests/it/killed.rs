@@ -148,7 +148,7 @@ fn a_killed_process_loses_nothing_that_returned() {
     // Each on a store of its own.
     let lanes = std::thread::available_parallelism().map_or(1, |n| (n.get() as u64).min(kills));
     let steps: usize = std::thread::scope(|scope| {
-        let lane = |lane| scope.spawn(move || kill_again_and_again(lane, kills / lanes));
+        let lane = |lane| scope.spawn(move || kill_again_and_again(lane, (kills + lane) / lanes));
         let lanes: Vec<_> = (0..lanes).map(lane).collect();
         lanes.into_iter().map(|lane| lane.join().unwrap()).sum()
     });
