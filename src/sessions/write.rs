@@ -34,31 +34,61 @@ impl Sessions {
         }
     }
 
-    /// Replaces a session's data by what `write` makes of it, which runs under the lock. Nothing
-    /// changes if it fails or panics. Returns the new version.
-    pub(crate) fn write<R, E: From<Error>>(
+    /// Replaces a session's data by what `write` makes of its record, under the lock: it calls
+    /// nothing of others, and takes no time to speak of. Returns the new version.
+    pub(crate) fn write(
         &self,
         id: SessionId,
-        write: impl FnOnce(Record<'_>) -> Result<(Encoded, R), E>,
-    ) -> Result<(u32, R), E> {
+        write: impl FnOnce(Record<'_>) -> Result<Encoded>,
+    ) -> Result<u32> {
+        self.begin_write()?;
+        let pin = self.pin();
+        let pinned = pin.pinned();
+        self.bring(pinned, id)?;
+        let (shard, found, now) = self.find_locked(pinned, id)?;
+        let encoded = write(found.record)?;
+        self.put(pinned, shard, found, encoded.data(), now)
+    }
+
+    /// As [`Sessions::write`], by a closure of the user's, which may take long. Nothing changes if
+    /// it fails or panics.
+    pub(crate) fn update<R, E: From<Error>>(
+        &self,
+        id: SessionId,
+        update: impl FnOnce(Record<'_>) -> Result<(Encoded, R), E>,
+    ) -> Result<R, E> {
         self.begin_write()?;
         let pin = self.pin();
         let pinned = pin.pinned();
         let _late = WakeLate;
         self.bring(pinned, id)?;
-        let (mut shard, found, _) = self.find_locked(pinned, id)?;
+        let (shard, found, _) = self.find_locked(pinned, id)?;
+        // The result is the caller's: it is given back, or dropped, with no lock held.
         let (encoded, result) = {
             let _updating = Updating::begin();
-            write(found.record)?
+            update(found.record)?
         };
-        // Anew: a closure that took long must not bring back what has expired meanwhile.
+        // Anew: what has expired while the closure ran must not be brought back.
         let (now, tick) = self.now();
-        // The result is the caller's: it is given back, or dropped, with no lock held.
-        let written = self.check_size(encoded.data().len()).and_then(|()| {
-            if !found.record.life().load().is_live(tick) {
-                return Err(Error::Missing(Missing::Ended(Reason::Expired)));
-            }
-            let draft = self.rewritten(found.record, encoded.data(), now);
+        if !found.record.life().load().is_live(tick) {
+            drop(shard);
+            return Err(Error::Missing(Missing::Ended(Reason::Expired)).into());
+        }
+        self.put(pinned, shard, found, encoded.data(), now)?;
+        Ok(result)
+    }
+
+    /// Puts data in the place of a session's, then unlocks its shard. Returns the new version.
+    fn put<'a>(
+        &'a self,
+        pinned: Pinned<'_>,
+        mut shard: Locked<'a>,
+        found: Found<'_>,
+        data: &[u8],
+        now: Nanos,
+    ) -> Result<u32> {
+        let written = self.check_size(data.len()).and_then(|()| {
+            let draft = self.rewritten(found.record, data, now);
             self.settle(&mut shard, found, &draft).map(|()| draft.version)
         });
         shard.tidy(pinned);
@@ -66,7 +96,7 @@ impl Sessions {
         let version = written?;
         let after = After { retired_bytes: found.record.len(), ..After::default() };
         self.finish(after, pinned);
-        Ok((version, result))
+        Ok(version)
     }
 
     /// The record of a session after a data write.

@@ -21,11 +21,11 @@ pub use identity::Except;
 pub use observe::{Cursor, Page};
 
 use crate::attributes::{Attributes, Changes};
-use crate::data::{self, Encoded, SessionData};
+use crate::data::{self, SessionData};
 use crate::error::{Error, Missing, Result};
 use crate::expiry::ExpiryThread;
 use crate::options::{Builder, CreateOptions};
-use crate::record::{OwnedRecord, Record};
+use crate::record::OwnedRecord;
 use crate::session::{Session, view};
 use crate::sessions::Sessions;
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -306,12 +306,11 @@ impl<S: SessionData> Store<S> {
         id: SessionId,
         f: impl FnOnce(&mut S) -> Result<R, E>,
     ) -> Result<R, E> {
-        let written: Result<(u32, R), E> = self.sessions.write(id, |record| {
+        self.sessions.update(id, |record| {
             let mut data = data::decode::<S>(view::<S>(record.data()))?;
             let result = f(&mut data)?;
             Ok((data::encode(&data)?, result))
-        });
-        written.map(|(_, result)| result)
+        })
     }
 
     /// Replaces a session's data, whatever it was. Counts as activity.
@@ -320,7 +319,7 @@ impl<S: SessionData> Store<S> {
     /// As [`update`](Store::update).
     pub fn replace(&self, id: SessionId, data: S) -> Result<Version> {
         let encoded = data::encode(&data)?;
-        self.write(id, |_| Ok(encoded))
+        self.sessions.write(id, |_| Ok(encoded)).map(Version)
     }
 
     /// Replaces a session's data if nobody wrote it since the version that the caller saw. Counts
@@ -343,21 +342,11 @@ impl<S: SessionData> Store<S> {
     /// ```
     pub fn replace_if(&self, id: SessionId, version: Version, data: S) -> Result<Version> {
         let encoded = data::encode(&data)?;
-        self.write(id, |record| {
+        let written = self.sessions.write(id, |record| {
             let current = Version(record.version());
             if current == version { Ok(encoded) } else { Err(Error::Conflict { current }) }
-        })
-    }
-
-    /// Replaces a session's data by what `write` makes of its record.
-    fn write(
-        &self,
-        id: SessionId,
-        write: impl FnOnce(Record<'_>) -> Result<Encoded>,
-    ) -> Result<Version> {
-        let with_nothing = |record: Record<'_>| Ok::<_, Error>((write(record)?, ()));
-        let (version, ()) = self.sessions.write(id, with_nothing)?;
-        Ok(Version(version))
+        });
+        written.map(Version)
     }
 
     /// Tells the store that a session is in use, without reading or writing data.
@@ -407,11 +396,12 @@ impl Store<Attributes> {
     /// # Ok::<(), cloakroom::Error>(())
     /// ```
     pub fn patch(&self, id: SessionId, base: Version, changes: &Changes) -> Result<Version> {
-        self.write(id, |record| {
+        let written = self.sessions.write(id, |record| {
             let current = Version(record.version());
             let mut data = data::decode::<Attributes>(view::<Attributes>(record.data()))?;
             changes.apply(&mut data, current == base).map_err(|_| Error::Conflict { current })?;
             data::encode(&data)
-        })
+        });
+        written.map(Version)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Attributes;
 use crate::clock::Tick;
 use crate::data;
-use crate::error::{Error, Missing, Reason};
+use crate::error::{Missing, Reason};
 use crate::life::Life;
 use crate::options::{Builder, CreateOptions};
 use crate::reclaim::Collector;
@@ -93,7 +93,7 @@ fn an_update_is_seen_by_touches_that_began_before() {
     let pinned = sessions.pin();
     let record = sessions.look(pinned.pinned(), id, false).unwrap();
     let life = record.life().load();
-    sessions.write(id, |_| Ok::<_, Error>((data::encode(&Attributes::new())?, ()))).unwrap();
+    sessions.write(id, |_| data::encode(&Attributes::new())).unwrap();
     assert!(record.life().load().is_superseded());
     let later = |tick: Tick| Tick(tick.0 + 500);
     let next = Life::new(later(life.fresh_until()), later(life.deadline()));

@@ -60,15 +60,16 @@ pub(crate) const SEEDS: &[Seed] = &[
         name: "update_as_read_then_write",
         file: "sessions/write.rs",
         shipped: "\
-        let (mut shard, found, _) = self.find_locked(pinned, id)?;
+        let (shard, found, _) = self.find_locked(pinned, id)?;
+        // The result is the caller's: it is given back, or dropped, with no lock held.
         let (encoded, result) = {
             let _updating = Updating::begin();
-            write(found.record)?
+            update(found.record)?
         };",
         seeded: "\
         let _ = Updating::begin;
-        let (encoded, result) = write(self.resolve(pinned, id).map_err(Error::Missing)?)?;
-        let (mut shard, found, _) = self.find_locked(pinned, id)?;",
+        let (encoded, result) = update(self.resolve(pinned, id).map_err(Error::Missing)?)?;
+        let (shard, found, _) = self.find_locked(pinned, id)?;",
         test: Test::It("seeds::nobody_writes_during_an_update"),
     },
     Seed {
