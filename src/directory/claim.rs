@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{Directory, Schema, StoredSession, nothing, open};
 use crate::error::{Error, Reason, Result};
 use crate::journal::entry::Entry;
-use crate::journal::files::real::{Lock, RealFiles};
+use crate::journal::files::real::Lock;
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
 use crate::journal::rewrite::{self, push_live};
@@ -64,7 +64,7 @@ impl Claim {
     /// As [`Claim::open`].
     pub fn create(path: impl AsRef<Path>) -> Result<Claim> {
         let path = path.as_ref();
-        let files = RealFiles::open_dir(path).map_err(|error| Error::Files {
+        let files = StoreFiles::open_dir(path).map_err(|error| Error::Files {
             file: path.to_owned(),
             doing: "open",
             error,

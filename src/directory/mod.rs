@@ -53,7 +53,6 @@ use crate::error::{Error, Result};
 use crate::fork;
 use crate::journal::backup::copy;
 use crate::journal::check::{Finding, check};
-use crate::journal::files::real::RealFiles;
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::fold::Fold;
 use crate::journal::sealing::Seal;
@@ -318,7 +317,7 @@ impl From<Kind> for Schema {
 }
 
 fn open(path: &Path) -> Result<Arc<StoreFiles>> {
-    let files = RealFiles::open_existing(path);
+    let files = StoreFiles::open_existing(path);
     files.map(Arc::new).map_err(|error| Error::Files {
         file: path.to_owned(),
         doing: "open",

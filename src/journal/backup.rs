@@ -3,8 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use super::files::Files;
-use super::files::real::{LOCK_NAME, Lock, RealFiles};
+use super::files::real::{LOCK_NAME, Lock};
+use super::files::{Files, StoreFiles};
 use super::fold::Fold;
 use super::rewrite::{self, push_live};
 use super::sealing::Seal;
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::fork;
 use crate::sync::Arc;
 
-impl Journal<RealFiles> {
+impl Journal<StoreFiles> {
     /// Copies all sessions, as they are after everything that was appended when this was called,
     /// into a directory that is empty, or not there.
     ///
@@ -72,12 +72,12 @@ pub(crate) fn copy<F: Files>(
 }
 
 /// Takes an empty directory for this copy alone, so that no store begins in it meanwhile.
-fn empty(directory: &Path) -> Result<(Arc<RealFiles>, Lock)> {
+fn empty(directory: &Path) -> Result<(Arc<StoreFiles>, Lock)> {
     let io = |doing| {
         let file = directory.to_owned();
         move |error| Error::Files { file, doing, error }
     };
-    let files = RealFiles::open_dir(directory).map_err(io("open"))?;
+    let files = StoreFiles::open_dir(directory).map_err(io("open"))?;
     let not_empty = || {
         let text = "it is not empty: name a directory that is, or that is not there yet";
         Err(io::Error::new(io::ErrorKind::DirectoryNotEmpty, text))

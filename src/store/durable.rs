@@ -13,13 +13,13 @@ use crate::contain::contain;
 use crate::data::SessionData;
 use crate::error::{Error, Result};
 use crate::expiry::ExpiryThread;
-use crate::journal::files::real::{Lock, RealFiles};
+use crate::journal::files::real::Lock;
 use crate::journal::files::{Files as _, StoreFiles};
 use crate::journal::sealing::Seal;
 use crate::journal::{Expected, Flush, Journal, Keeping};
 use crate::keep::{Load, OnDamage};
 use crate::loader::Loader;
-use crate::options::Builder;
+use crate::options::{Builder, Options};
 use crate::saver::Saver;
 use crate::schema::schema_of;
 use crate::sessions::{Backing, Brought, Loaded, Saved};
@@ -140,66 +140,75 @@ impl<S: SessionData> Builder<S> {
     pub fn open_with(
         self,
         directory: impl AsRef<Path>,
-        mut progress: impl FnMut(Progress) + Send + 'static,
+        progress: impl FnMut(Progress) + Send + 'static,
     ) -> Result<Store<S>> {
         let watch = Stopwatch::start();
-        let directory = directory.as_ref();
         let options = self.validated()?;
-        let keep = options.keep.clone();
-        let wants_thread = options.expiry_thread;
-        let (files, held) = claim(directory, keep.wait_for_lock)?;
-        let seal = Seal::of(keep.keys.as_ref());
-        let expected = Expected { schema: schema_of::<S>(keep.schema), seal: &seal };
-        let mut report = RecoveryReport::default();
-        let may_start_empty = keep.on_damage == OnDamage::QuarantineAndStartEmpty;
-        let load = if may_start_empty { Load::Whole } else { keep.load };
-        let restoring = Restoring { files: &files, expected, load, watch: &watch };
-        let restored = migrate::<S>(&files, &options, &watch, &mut report, &mut progress)
-            .and_then(|()| restoring.run::<S>(options.clone(), &mut report, &mut progress));
-        let restored = match restored {
-            Err(Error::Damaged { .. }) if may_start_empty => {
-                report = RecoveryReport {
-                    quarantine: Some(quarantine(&files)?),
-                    ..RecoveryReport::default()
-                };
-                restoring.run::<S>(options, &mut report, &mut progress)?
-            }
-            restored => restored?,
-        };
-        let Restored { sessions, survey, calendar, backing } = restored;
-        let keeping = Keeping {
-            durability: keep.durability,
-            sync_interval: keep.sync_interval,
-            segment_bytes: keep.segment_bytes,
-            append: keep.append,
-            schema: expected.schema,
-            seal: seal.clone(),
-        };
-        let journal = Journal::open(Arc::clone(&files), &survey, keeping, calendar)?;
-        journal.hold(held);
-        let (generation, log_bytes) = (survey.generation, survey.log_bytes());
-        drop(survey);
-        let _ = sessions.journal.set(journal);
-        let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
-        let saver = Saver::start(&sessions, generation, log_bytes, keep.snapshot_bytes)?;
-        report.elapsed = watch.elapsed();
-        let loader = match backing.filter(|_| keep.loader_thread) {
-            Some(backing) => {
-                let told = move |backing: &Backing, error: Option<&Error>| {
-                    let so_far = progress_of(backing, &watch, error);
-                    contain(|| progress(so_far));
-                };
-                Some(Loader::start(&sessions, backing, told)?)
-            }
-            None => None,
-        };
-        let (saver, loader) = (Mutex::new(Some(saver)), Mutex::new(loader));
-        let durable = Durable { report, saver, loader };
-        let closing = Arc::clone(&sessions.closing);
-        let threads =
-            Arc::new(Threads { closing, expiry: Mutex::new(expiry), durable: Some(durable) });
-        Ok(Store { sessions, threads, data: PhantomData })
+        let (files, held) = claim(directory.as_ref(), options.keep.wait_for_lock)?;
+        open_on(options, &files, held, watch, progress)
     }
+}
+
+/// Opens a store on files that nobody else uses, for as long as it keeps what is `held`.
+pub(super) fn open_on<S: SessionData>(
+    options: Options,
+    files: &Arc<StoreFiles>,
+    held: impl std::any::Any + Send,
+    watch: Stopwatch,
+    mut progress: impl FnMut(Progress) + Send + 'static,
+) -> Result<Store<S>> {
+    let keep = options.keep.clone();
+    let wants_thread = options.expiry_thread;
+    let seal = Seal::of(keep.keys.as_ref());
+    let expected = Expected { schema: schema_of::<S>(keep.schema), seal: &seal };
+    let mut report = RecoveryReport::default();
+    let may_start_empty = keep.on_damage == OnDamage::QuarantineAndStartEmpty;
+    let load = if may_start_empty { Load::Whole } else { keep.load };
+    let restoring = Restoring { files, expected, load, watch: &watch };
+    let restored = migrate::<S>(files, &options, &watch, &mut report, &mut progress)
+        .and_then(|()| restoring.run::<S>(options.clone(), &mut report, &mut progress));
+    let restored = match restored {
+        Err(Error::Damaged { .. }) if may_start_empty => {
+            report = RecoveryReport {
+                quarantine: Some(quarantine(files)?),
+                ..RecoveryReport::default()
+            };
+            restoring.run::<S>(options, &mut report, &mut progress)?
+        }
+        restored => restored?,
+    };
+    let Restored { sessions, survey, calendar, backing } = restored;
+    let keeping = Keeping {
+        durability: keep.durability,
+        sync_interval: keep.sync_interval,
+        segment_bytes: keep.segment_bytes,
+        append: keep.append,
+        schema: expected.schema,
+        seal: seal.clone(),
+    };
+    let journal = Journal::open(Arc::clone(files), &survey, keeping, calendar)?;
+    journal.hold(held);
+    let (generation, log_bytes) = (survey.generation, survey.log_bytes());
+    drop(survey);
+    let _ = sessions.journal.set(journal);
+    let expiry = wants_thread.then(|| ExpiryThread::start(&sessions)).transpose()?;
+    let saver = Saver::start(&sessions, generation, log_bytes, keep.snapshot_bytes)?;
+    report.elapsed = watch.elapsed();
+    let loader = match backing.filter(|_| keep.loader_thread) {
+        Some(backing) => {
+            let told = move |backing: &Backing, error: Option<&Error>| {
+                let so_far = progress_of(backing, &watch, error);
+                contain(|| progress(so_far));
+            };
+            Some(Loader::start(&sessions, backing, told)?)
+        }
+        None => None,
+    };
+    let (saver, loader) = (Mutex::new(Some(saver)), Mutex::new(loader));
+    let durable = Durable { report, saver, loader };
+    let closing = Arc::clone(&sessions.closing);
+    let threads = Arc::new(Threads { closing, expiry: Mutex::new(expiry), durable: Some(durable) });
+    Ok(Store { sessions, threads, data: PhantomData })
 }
 
 /// How far the loader is.
@@ -215,7 +224,7 @@ fn claim(directory: &Path, wait: Duration) -> Result<(Arc<StoreFiles>, Lock)> {
         let file = directory.to_owned();
         move |error| Error::Files { file, doing, error }
     };
-    let files = RealFiles::open_dir(directory).map_err(io("open"))?;
+    let files = StoreFiles::open_dir(directory).map_err(io("open"))?;
     let watch = Stopwatch::start();
     loop {
         if let Some(held) = files.lock().map_err(io("lock"))? {

@@ -3,6 +3,9 @@
 #[cfg(unix)]
 mod backup;
 #[cfg(unix)]
+#[cfg(test)]
+mod crash_tests;
+#[cfg(unix)]
 mod durable;
 mod identity;
 #[cfg(unix)]

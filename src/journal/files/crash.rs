@@ -85,6 +85,12 @@ impl CrashDisk {
         lock(&self.state).free_bytes = bytes;
     }
 
+    /// Lets the system need the memory of its cache: of files of which a sync has failed, what it
+    /// did not write is gone.
+    pub(crate) fn evict(&self) {
+        lock(&self.state).inodes.values_mut().for_each(Inode::evict);
+    }
+
     /// Another disk, with what a loss of power at this moment may leave of this one.
     pub(crate) fn crash_image(&self, random: &mut Random) -> CrashDisk {
         let state = lock(&self.state);

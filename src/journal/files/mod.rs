@@ -18,6 +18,8 @@
 #[cfg(test)]
 pub(crate) mod crash;
 #[cfg(test)]
+pub(crate) mod either;
+#[cfg(test)]
 pub(crate) mod faulty;
 pub(crate) mod real;
 
@@ -99,7 +101,11 @@ pub(crate) trait File: Send + Sync + 'static {
 }
 
 /// The files of a store.
+#[cfg(not(test))]
 pub(crate) type StoreFiles = real::RealFiles;
+/// The files of a store, which may be on a disk that loses power.
+#[cfg(test)]
+pub(crate) type StoreFiles = either::Either;
 
 /// The first bytes of a file in memory, writable. May outlive the file's handle.
 pub(crate) trait Mapping: Send + 'static {

@@ -63,6 +63,15 @@ impl Inode {
         self.unsynced.push(change);
     }
 
+    /// Pages that a failed sync called clean are thrown away: what they held is read no more.
+    pub(super) fn evict(&mut self) {
+        if self.diverged {
+            self.content = Arc::clone(&self.durable);
+            let content = Arc::make_mut(&mut self.content);
+            self.unsynced.iter().for_each(|change| change.apply(content));
+        }
+    }
+
     pub(super) fn sync(&mut self) {
         if self.diverged {
             let durable = Arc::make_mut(&mut self.durable);
