@@ -15,14 +15,14 @@ pub struct Cli {
     /// Sessions in the store [default: per section].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500_000_000))]
     sessions: Option<u32>,
-    /// Thread counts, separated by commas (lookup, hot, mix, journal).
+    /// Thread counts, separated by commas (lookup, hot, mix, journal, token, cost).
     #[arg(long, value_delimiter = ',', default_value = "1,2",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Vec<u16>,
     /// Interleaved runs of each contender in each cell; fewer than 5 are only a smoke test.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Length of one timed run (lookup, hot, mix, journal).
+    /// Length of one timed run (lookup, hot, mix, journal, token, cost).
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// Only this workload (lookup).
@@ -67,10 +67,16 @@ pub enum Section {
     /// Lookups before and while a snapshot is written.
     #[cfg(feature = "ours")]
     Snapshot,
+    /// Lookups by the text of a cookie, beside those by id and the hash alone.
+    #[cfg(feature = "ours")]
+    Token,
+    /// What each operation costs in small and in large stores; ours alone.
+    #[cfg(feature = "ours")]
+    Cost,
     /// Requests to a counter page behind session middlewares, over local TCP.
     #[cfg(feature = "web")]
     Web,
-    /// Every section in turn, but for `rolling`, `snapshot` and `web`.
+    /// Every section in turn, but for `rolling`, `snapshot`, `token`, `cost` and `web`.
     All,
     /// Writes what was saved into docs/performance.md, and pictures of it. Measures nothing.
     Publish,

@@ -16,6 +16,7 @@ pub enum Metric {
     AllLoadedMs,
     WrittenMs,
     GapMs,
+    EachNs,
     Allocations,
 }
 
@@ -34,6 +35,7 @@ impl Metric {
             Metric::AllLoadedMs => "all_loaded_ms",
             Metric::WrittenMs => "written_ms",
             Metric::GapMs => "gap_ms",
+            Metric::EachNs => "each_ns",
             Metric::Allocations => "allocations",
         }
     }

@@ -73,6 +73,10 @@ fn main() {
             Section::Rolling => section::rolling::run(&cli, &mut report),
             #[cfg(feature = "ours")]
             Section::Snapshot => section::snapshot::run(&cli, &mut report),
+            #[cfg(feature = "ours")]
+            Section::Token => section::token::run(&cli, &mut report),
+            #[cfg(feature = "ours")]
+            Section::Cost => section::cost::run(&cli, &mut report),
             #[cfg(feature = "web")]
             Section::Web => section::web::run(&cli, &mut report),
             #[cfg(feature = "ours")]

@@ -1,6 +1,7 @@
 //! Writes what was measured into the documentation: tables and pictures, from saved results.
 
 mod blocks;
+mod costs;
 mod plots;
 mod record;
 mod tables;
@@ -40,6 +41,7 @@ pub fn run() -> Result<(), String> {
 fn part(results: &Results, words: &[&str]) -> Result<String, String> {
     match *words {
         ["origins"] => Ok(tables::origins(results)),
+        ["costs"] => Ok(costs::table(results)),
         ["losing"] => Ok(tables::losing(results)),
         ["ratios", sections, metric] => {
             let sections: Vec<&str> = sections.split(',').collect();
@@ -50,7 +52,7 @@ fn part(results: &Results, words: &[&str]) -> Result<String, String> {
             Ok(tables::values(results, section, &metrics))
         }
         _ => {
-            Err("not `origins`, `losing`, `ratios SECTIONS METRIC` or `values SECTION METRICS`"
+            Err("not `origins`, `costs`, `losing`, `ratios SECTIONS METRIC` or `values SECTION METRICS`"
                 .into())
         }
     }

@@ -164,13 +164,14 @@ pub fn unit(metric: &str) -> &str {
         "first_answer_ms" => "first answer, ms",
         "written_ms" => "written, ms",
         "gap_ms" => "gap, ms",
+        "each_ns" => "ns each",
         "all_loaded_ms" => "all in memory, ms",
         "allocations" => "allocations a request",
         other => other,
     }
 }
 
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 100.0 => {
             let digits = format!("{value:.0}");

@@ -1,5 +1,7 @@
 //! One file for each section of the lab.
 
+#[cfg(feature = "ours")]
+pub mod cost;
 pub mod expiry;
 pub mod growth;
 pub mod hot;
@@ -12,6 +14,8 @@ pub mod restart;
 pub mod rolling;
 #[cfg(feature = "ours")]
 pub mod snapshot;
+#[cfg(feature = "ours")]
+pub mod token;
 #[cfg(feature = "web")]
 pub mod web;
 
