@@ -51,9 +51,8 @@ fn part(results: &Results, words: &[&str]) -> Result<String, String> {
             let metrics: Vec<&str> = metrics.split(',').collect();
             Ok(tables::values(results, section, &metrics))
         }
-        _ => {
-            Err("not `origins`, `costs`, `losing`, `ratios SECTIONS METRIC` or `values SECTION METRICS`"
-                .into())
-        }
+        _ => Err("not `origins`, `costs`, `losing`, `ratios SECTIONS METRIC` or `values SECTION \
+                 METRICS`"
+            .into()),
     }
 }
