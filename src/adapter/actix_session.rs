@@ -68,7 +68,8 @@ use serde_json::Value as Json;
 use super::keeper::{Expiry, Keeper};
 use super::loaded::{LOADED, Loaded};
 pub use super::merge::OnConflict;
-use super::merge::{Own, Refused};
+use super::merge::Refused;
+use super::own::Own;
 use crate::attributes::{Attributes, Value};
 use crate::error::{Error, Malformed, Missing, Reason};
 use crate::store::Store;
@@ -152,7 +153,7 @@ impl CloakroomStore {
         idle: Duration,
     ) -> Result<SessionKey, anyhow::Error> {
         let expiry = Expiry { idle, date: None };
-        let (data, options) = self.keeper.creation(loaded, &Own::new(), data, expiry)?;
+        let (data, options) = self.keeper.creation(loaded, &Own::default(), data, expiry)?;
         let token = self.keeper.store.create_with(data, options)?;
         Ok(token.expose().try_into()?)
     }
@@ -167,7 +168,7 @@ impl CloakroomStore {
         let id = CloakroomStore::session_id(key).map_err(Error::from)?;
         let expiry = Expiry { idle, date: None };
         let loaded = loaded.filter(|loaded| loaded.id == id);
-        self.keeper.save(id, loaded, &Own::new(), data, expiry).map(drop)
+        self.keeper.save(id, loaded, &Own::default(), data, expiry).map(drop)
     }
 }
 

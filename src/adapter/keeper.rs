@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::loaded::{LOADED, Loaded};
-use super::merge::{OnConflict, Own, Refused, Rules, Save};
+use super::merge::{OnConflict, Refused, Rules, Save};
+use super::own::Own;
 use super::recent::Recent;
 use crate::attributes::{Attributes, Value};
 use crate::data;

@@ -1,10 +1,10 @@
 //! The rules by which a save meets what others saved since its load.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use super::loaded::{KeyDigest, Loaded, Seen};
+use super::own::Own;
 use crate::attributes::{Attributes, Value};
 use crate::error::Error;
 
@@ -72,9 +72,6 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// What a request left of single keys by its earlier saves; None where it removed one.
-pub(super) type Own = BTreeMap<KeyDigest, Option<Seen>>;
-
 /// A save: what it started from, with what it made of it.
 pub(super) struct Save<'a> {
     pub(super) rules: &'a Rules,
@@ -88,23 +85,27 @@ impl Save<'_> {
     /// What this request saw of a key, or left there itself.
     fn base(&self, key: KeyDigest) -> Option<Seen> {
         let loaded = || self.loaded.and_then(|loaded| loaded.get(key));
-        self.own.get(&key).copied().unwrap_or_else(loaded)
+        self.own.get(key).unwrap_or_else(loaded)
     }
 
     /// What this request has left of each key that it changed, by this save or an earlier one.
     pub(super) fn left(&self) -> Own {
         let mut left = self.own.clone();
-        let mut there = BTreeSet::new();
+        let mut there = Vec::with_capacity(self.new.len());
         for (name, value) in self.new {
             let key = KeyDigest::of(name);
-            there.insert(key);
+            there.push(key);
             if !is(self.base(key), Some(value)) {
-                left.insert(key, Some(Seen::of(name, value, self.rules)));
+                left.set(key, Some(Seen::of(name, value, self.rules)));
             }
         }
+        there.sort_unstable();
         let loaded = self.loaded.iter().flat_map(|loaded| loaded.keys());
-        let seen = self.own.keys().copied().chain(loaded);
-        left.extend(seen.filter(|key| !there.contains(key)).map(|key| (key, None)));
+        for key in self.own.keys().chain(loaded) {
+            if there.binary_search(&key).is_err() {
+                left.set(key, None);
+            }
+        }
         left
     }
 

@@ -24,6 +24,8 @@ mod loaded;
 #[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
 mod merge;
 #[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
+mod own;
+#[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
 mod recent;
 #[cfg(feature = "tower-sessions-015")]
 pub mod tower_sessions;

@@ -69,7 +69,8 @@ use tower_sessions_core::session_store::{self, ExpiredDeletion, SessionStore};
 use super::keeper::{Expiry, Keeper};
 use super::loaded::{LOADED, Loaded};
 pub use super::merge::OnConflict;
-use super::merge::{Own, Refused};
+use super::merge::Refused;
+use super::own::Own;
 use super::recent::Recent;
 use crate::attributes::{Attributes, Value};
 use crate::clock::system_time;
@@ -105,13 +106,10 @@ pub struct CloakroomStore {
 /// Requests that are remembered. Each costs about 100 bytes.
 const REQUESTS_MAX: usize = 65_536;
 
-/// A request: one session's data as one load handed it out.
+/// A request: one session's data as one load handed it out. Two of the remembered ones have the
+/// same number once in 2^48 requests.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Request {
-    session: SessionId,
-    /// Tells the map that holds the data from all other maps.
-    map: u64,
-}
+struct Request(u64);
 
 impl CloakroomStore {
     /// Keeps the sessions of tower-sessions in this store, in memory or in a directory.
@@ -253,7 +251,7 @@ impl ExpiredDeletion for CloakroomStore {
 /// The request that has this record. A map is told from others by the two keys that std draws for
 /// each, which stay with it whatever is inserted, and which only a clone has as well.
 fn request(session: SessionId, record: &Record) -> Request {
-    Request { session, map: record.data.hasher().hash_one(0) }
+    Request(record.data.hasher().hash_one(session.lo()))
 }
 
 /// What a record was loaded as.
