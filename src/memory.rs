@@ -21,6 +21,7 @@
 //! | `class` | the slot and span of a length |
 //! | `span` | records in spans, spans in arenas |
 //! | `page` | blocks in pages, pages in regions |
+//! | `tree` | which units of a page are free |
 //! | `mapping` | the system calls |
 #![allow(unsafe_code, reason = "an allocator hands out raw memory")]
 
@@ -28,14 +29,16 @@ mod class;
 mod mapping;
 mod page;
 mod span;
+mod tree;
 
 use class::Class;
 use mapping::PAGE_BYTES;
-use page::{Pages, UNIT_BYTES};
+use page::Pages;
 use span::{Arena, Span};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tree::UNIT_BYTES;
 
 /// Where records and buckets live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -45,7 +48,8 @@ pub enum Memory {
     /// 64-bit Linux it is the same as [`Memory::System`].
     ///
     /// Lookups in large stores miss the TLB less often. Free memory goes back to the system in
-    /// whole huge pages only, so a store that shrank may hold more than it needs.
+    /// whole huge pages only, so a store that shrank holds more than it needs until its sessions,
+    /// as they come and go, have moved together: then at most about half as much again, and 20 MiB.
     #[default]
     HugePages,
     /// The global allocator.
@@ -210,10 +214,11 @@ impl Pool {
     /// bytes given back, 0 when done.
     pub(crate) fn trim(&self) -> usize {
         let Some(huge) = &self.huge else { return 0 };
+        let mut idle_bytes = 0;
         for arena in &huge.arenas {
             // The arena is unlocked between two steps, so an allocation waits for one at most.
             for _ in 0..class::COUNT {
-                let settled = lock(&arena.0).settle();
+                let settled = lock(&arena.0).settle(huge.pages.border());
                 let Some(emptied) = settled else { break };
                 for (span, span_bytes) in emptied {
                     // SAFETY: `settle` gave up the span, which was taken with this size.
@@ -228,8 +233,9 @@ impl Pool {
                 // SAFETY: a spare is empty and was just taken out of its arena.
                 unsafe { huge.pages.give(span.into_block(), span_bytes) };
             }
+            idle_bytes += lock(&arena.0).idle_bytes();
         }
-        huge.pages.trim()
+        huge.pages.trim(idle_bytes)
     }
 
     /// Bytes of huge pages in use or cached, each counted whole, plus mappings of single blocks:
@@ -252,27 +258,49 @@ impl Huge {
     #[inline]
     fn allocate(&self, arena: usize, class: Class) -> Result<NonNull<u8>, OutOfMemory> {
         let index = self.index_of(arena, class);
-        loop {
-            if let Some(record) = lock(&self.arenas[index].0).pop(class) {
+        let border = self.pages.border();
+        if let Some(record) = lock(&self.arenas[index].0).pop(class, border) {
+            return Ok(record);
+        }
+        self.extend(index, class, border)
+    }
+
+    /// A record where no span before the border has one: of another span there, if the pages in use
+    /// have room for it; else of a span beyond the border; else of a page more. Two threads may add
+    /// a span each, which is harmless.
+    #[cold]
+    fn extend(
+        &self,
+        index: usize,
+        class: Class,
+        border: usize,
+    ) -> Result<NonNull<u8>, OutOfMemory> {
+        let mut block = self.pages.take_before_border(class.span_bytes);
+        if block.is_none() {
+            let drained = lock(&self.arenas[index].0).pop_draining(class);
+            if let Some(record) = drained {
                 return Ok(record);
             }
-            self.extend(index, class)?;
+        }
+        loop {
+            let taken = match block.take() {
+                Some(block) => block,
+                None => self.pages.take(class.span_bytes)?,
+            };
+            // SAFETY: the block was just taken with this size; blocks are aligned to their size.
+            let span = unsafe { Span::new(taken, class, index) };
+            let mut arena = lock(&self.arenas[index].0);
+            arena.adopt(span, border);
+            let record = arena.pop(class, border).or_else(|| arena.pop_draining(class));
+            if let Some(record) = record {
+                return Ok(record);
+            }
         }
     }
 
     /// The arena that serves a class where this one was asked for.
     fn index_of(&self, arena: usize, class: Class) -> usize {
         arena & class.arena_mask & (self.arenas.len() - 1)
-    }
-
-    /// Adds a span, outside the arena's lock: two threads may do so at a time, which is harmless.
-    #[cold]
-    fn extend(&self, index: usize, class: Class) -> Result<(), OutOfMemory> {
-        let block = self.pages.take(class.span_bytes)?;
-        // SAFETY: the block was just taken with this size, and blocks are aligned to their size.
-        let span = unsafe { Span::new(block, class, index) };
-        lock(&self.arenas[index].0).adopt(span);
-        Ok(())
     }
 
     /// # Safety
@@ -286,16 +314,13 @@ impl Huge {
         let span = unsafe { Span::of(record, class) };
         let index = self.index_of(arena, class);
         debug_assert_eq!(span.arena(), index, "a record is freed where it was allocated");
+        let border = self.pages.border();
         let mut arena = lock(&self.arenas[index].0);
         // SAFETY: this arena popped it with this class; the rest is the caller's duty.
-        if unsafe { arena.keep(record, class) } {
-            return;
-        }
-        // SAFETY: as above.
-        let empty = unsafe { arena.push(record, span, class) };
+        let empty = unsafe { arena.free(record, span, class, border) };
         drop(arena);
         if let Some(span) = empty {
-            // SAFETY: `push` gave up the span, which was taken with the size of its class.
+            // SAFETY: `free` gave up the span, which was taken with the size of its class.
             unsafe { self.pages.give(span.into_block(), class.span_bytes) };
         }
     }

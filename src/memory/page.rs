@@ -2,30 +2,30 @@
 //!
 //! ```text
 //! region   32 MiB of address space, 2 MiB aligned = 16 pages
-//! page     2 MiB = 512 units of 4 KiB; block of order k = 2^k units at a multiple of its size
+//! page     2 MiB, blocks in a tree
 //!
-//! tree     one byte a node, heap order: node 1 is the page, nodes 2n and 2n+1 halve node n,
-//!          nodes 512..1024 are units. Byte = 1 + order of the largest free block below, 0 = none.
-//!          A block handed out has 0 in its node; the nodes under it stay as if free.
-//!
-//! list     pages by tree[1]: 1..=9 partly used, 10 cached (free, resident),
-//!          11 returned (free, not resident); 0 is full or in transit, and in no list
+//! list     pages by their largest free block: 1..=9 partly used, 10 cached (free, resident),
+//!          11 returned (free, not resident); 0 is full or in transit, and in no list;
+//!          12 partly used, beyond the border
 //! ```
+//! Where many pages are hardly used, there is a *border*: an address from which on pages are to run
+//! empty. Blocks, and records in blocks, are taken from there only when there is no room before it.
+//! As sessions come and go, and records are replaced, what is alive moves before the border by
+//! itself, and the pages behind it can go back to the system.
+//!
 //! Bookkeeping is kept apart from the memory it describes, so merging reads no block, and a
 //! returned page stays untouched. Each operation costs at most 2 x 9 steps in a tree and one
 //! list move. A block comes from the fullest page that can serve it, which lets others run empty.
 #![allow(unsafe_code, reason = "block addresses are computed inside regions")]
 
 use super::mapping::{Advice, Mapping, PAGE_BYTES, advise};
+use super::tree::{ORDER_MAX, Tree, UNIT_BYTES, UNITS, order_of};
 use super::{OutOfMemory, lock};
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// The smallest block.
-pub(super) const UNIT_BYTES: usize = 4 << 10;
-const UNITS: usize = PAGE_BYTES / UNIT_BYTES;
-const ORDER_MAX: u32 = UNITS.ilog2();
 const REGION_PAGES: usize = 16;
 /// Free resident pages `trim` leaves.
 pub(super) const CACHED_PAGES: usize = 4;
@@ -35,14 +35,17 @@ pub(super) const TRIM_PAGES: usize = 32;
 const NOWHERE: usize = 0;
 const CACHED: usize = ORDER_MAX as usize + 1;
 const RETURNED: usize = CACHED + 1;
-const LISTS: usize = RETURNED + 1;
+/// Partly used pages beyond the border.
+const DRAINING: usize = RETURNED + 1;
+const LISTS: usize = DRAINING + 1;
+/// The border while no page is to run empty.
+pub(super) const NO_BORDER: usize = usize::MAX;
 const NONE: u32 = u32::MAX;
 
-const _: () = assert!(UNITS == 512 && ORDER_MAX == 9);
 const _: () = assert!(size_of::<Page>() <= PAGE_BYTES / 1000, "bookkeeping is below 0.1 %");
 
 struct Page {
-    tree: [u8; 2 * UNITS],
+    tree: Tree,
     previous: u32,
     next: u32,
     list: usize,
@@ -54,7 +57,11 @@ struct Region {
 }
 
 /// All memory of a pool; dropping it unmaps everything.
-pub(super) struct Pages(Mutex<State>);
+pub(super) struct Pages {
+    state: Mutex<State>,
+    /// That of the state, for those who do not hold its lock.
+    border: AtomicUsize,
+}
 
 struct State {
     regions: Vec<Region>,
@@ -67,13 +74,18 @@ struct State {
     cached: usize,
     /// Pages with memory behind them: neither fresh nor returned.
     resident: usize,
+    /// Of blocks that are handed out.
+    used_units: usize,
+    border: usize,
+    /// So many pages in use were before the border when it was set.
+    border_pages: usize,
     /// Cached pages that `trim` must leave because somebody reserved them.
     reserved: usize,
 }
 
 impl Pages {
     pub(super) fn new() -> Pages {
-        Pages(Mutex::new(State {
+        let state = State {
             regions: Vec::new(),
             by_start: BTreeMap::new(),
             own: BTreeMap::new(),
@@ -81,25 +93,38 @@ impl Pages {
             heads: [NONE; LISTS],
             cached: 0,
             resident: 0,
+            used_units: 0,
+            border: NO_BORDER,
+            border_pages: 0,
             reserved: 0,
-        }))
+        };
+        Pages { state: Mutex::new(state), border: AtomicUsize::new(NO_BORDER) }
+    }
+
+    /// Where it is better not to put anything: from this address on. Relaxed: an old one will do.
+    #[inline]
+    pub(super) fn border(&self) -> usize {
+        self.border.load(Relaxed)
     }
 
     /// A block of `bytes`, a power of two from 4 KiB to 2 MiB, aligned to its size. Contents are
     /// arbitrary.
     pub(super) fn take(&self, bytes: usize) -> Result<NonNull<u8>, OutOfMemory> {
         let order = order_of(bytes);
-        let state = &mut *lock(&self.0);
-        let index = match state.fullest(order) {
+        let state = &mut *lock(&self.state);
+        let index = match state.fullest(order).or_else(|| state.draining(order)) {
             Some(index) => index,
             None => state.free_page()?,
         };
-        let unit = state.page(index).find(order);
-        state.page(index).mark(unit, order, false);
-        state.relist(index);
-        let offset = unit * UNIT_BYTES;
-        // SAFETY: `find` gives a unit inside the page, so the sum stays in the page's region.
-        Ok(unsafe { state.address(index).add(offset) })
+        Ok(state.take_from(index, order))
+    }
+
+    /// As [`Pages::take`], if a page before the border that is used already has room.
+    pub(super) fn take_before_border(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let order = order_of(bytes);
+        let state = &mut *lock(&self.state);
+        let index = state.fullest(order)?;
+        Some(state.take_from(index, order))
     }
 
     /// Takes a block back.
@@ -108,9 +133,10 @@ impl Pages {
     /// `block` is from `take` of the same `bytes`, given back once and used no more.
     pub(super) unsafe fn give(&self, block: NonNull<u8>, bytes: usize) {
         let order = order_of(bytes);
-        let state = &mut *lock(&self.0);
+        let state = &mut *lock(&self.state);
         let (index, offset) = state.locate(block);
-        state.page(index).mark(offset / UNIT_BYTES, order, true);
+        state.page(index).tree.mark(offset / UNIT_BYTES, order, true);
+        state.used_units -= 1 << order;
         state.relist(index);
     }
 
@@ -121,7 +147,7 @@ impl Pages {
             mapping.prefer_huge();
         }
         let start = mapping.start();
-        let state = &mut *lock(&self.0);
+        let state = &mut *lock(&self.state);
         state.own_bytes += mapping.bytes();
         state.own.insert(start.addr().get(), mapping);
         Ok(start)
@@ -132,7 +158,7 @@ impl Pages {
     /// # Safety
     /// `block` is from `take_own`, given back once and used no more.
     pub(super) unsafe fn give_own(&self, block: NonNull<u8>) {
-        let mut state = lock(&self.0);
+        let mut state = lock(&self.state);
         let mapping = state.own.remove(&block.addr().get()).expect("a block of this pool");
         state.own_bytes -= mapping.bytes();
         drop(state);
@@ -142,29 +168,36 @@ impl Pages {
     /// Makes `count` free pages resident, huge and safe from `trim` until they are used.
     pub(super) fn reserve(&self, count: usize) -> Result<(), OutOfMemory> {
         let missing = {
-            let state = &mut *lock(&self.0);
+            let state = &mut *lock(&self.state);
             state.reserved = state.reserved.max(count);
             count.saturating_sub(state.cached)
         };
         for _ in 0..missing {
             let (index, start) = {
-                let state = &mut *lock(&self.0);
+                let state = &mut *lock(&self.state);
                 let index = state.cold_page()?;
                 (index, state.address(index))
             };
             populate(start);
-            let state = &mut *lock(&self.0);
+            let state = &mut *lock(&self.state);
             state.resident += 1;
             state.push(index, CACHED);
         }
         Ok(())
     }
 
-    /// Gives up to `TRIM_PAGES` free pages back to the system; returns the bytes given back.
-    pub(super) fn trim(&self) -> usize {
+    /// Gives up to `TRIM_PAGES` free pages back to the system; returns the bytes given back. Sets
+    /// the border first. `idle_bytes` of the blocks that are handed out hold nothing.
+    pub(super) fn trim(&self, idle_bytes: usize) -> usize {
+        let border = {
+            let state = &mut *lock(&self.state);
+            state.set_border(idle_bytes);
+            state.border
+        };
+        self.border.store(border, Relaxed);
         let mut spare: [Option<(u32, NonNull<u8>)>; TRIM_PAGES] = [None; TRIM_PAGES];
         {
-            let state = &mut *lock(&self.0);
+            let state = &mut *lock(&self.state);
             let floor = state.reserved.max(CACHED_PAGES);
             for slot in &mut spare[..state.cached.saturating_sub(floor).min(TRIM_PAGES)] {
                 let index = state.heads[CACHED];
@@ -176,7 +209,7 @@ impl Pages {
         for (index, start) in spare.into_iter().flatten() {
             // SAFETY: the page is wholly free and in no list, so nobody uses or can take it.
             let returned = unsafe { advise(start, PAGE_BYTES, Advice::Return) };
-            let state = &mut *lock(&self.0);
+            let state = &mut *lock(&self.state);
             // A refusal (locked memory) leaves the page resident: it stays cached.
             state.push(index, if returned { RETURNED } else { CACHED });
             if returned {
@@ -188,13 +221,13 @@ impl Pages {
     }
 
     pub(super) fn mapped_bytes(&self) -> usize {
-        let state = lock(&self.0);
+        let state = lock(&self.state);
         state.resident * PAGE_BYTES + state.own_bytes
     }
 
     /// Panics unless trees, lists and counts agree.
     pub(super) fn validate(&self) {
-        let state = &*lock(&self.0);
+        let state = &*lock(&self.state);
         let mut listed = [0; LISTS];
         for (list, head) in state.heads.iter().enumerate() {
             let mut previous = NONE;
@@ -209,11 +242,14 @@ impl Pages {
         }
         assert_eq!(listed[NOWHERE], 0, "full pages are in no list");
         assert_eq!(listed[CACHED], state.cached, "the count of cached pages is their list's");
-        let mut found = [0; LISTS];
-        for page in state.regions.iter().flat_map(|region| &region.pages) {
-            page.validate();
+        let (mut found, mut used_units) = ([0; LISTS], 0);
+        for (address, page) in state.pages() {
+            used_units += page.validate();
             found[page.list] += 1;
+            let is_beyond = page.is_partly_used() && address >= state.border;
+            assert_eq!(page.list == DRAINING, is_beyond, "pages beyond the border are apart");
         }
+        assert_eq!(used_units, state.used_units, "used units add up");
         assert_eq!(found[1..], listed[1..], "pages with a list are linked in it");
         let total = state.regions.len() * REGION_PAGES;
         assert_eq!(state.resident, total - found[RETURNED], "resident pages are the others");
@@ -255,6 +291,65 @@ impl State {
         self.heads[lists].iter().copied().find(|&head| head != NONE)
     }
 
+    /// A page beyond the border with a free block of `order`.
+    fn draining(&self, order: u32) -> Option<u32> {
+        let mut index = self.heads[DRAINING];
+        while index != NONE {
+            let page = self.page_ref(index);
+            if u32::from(page.tree.largest()) > order {
+                return Some(index);
+            }
+            index = page.next;
+        }
+        None
+    }
+
+    /// Hands out a block of a page that has one.
+    fn take_from(&mut self, index: u32, order: u32) -> NonNull<u8> {
+        let unit = self.page(index).tree.find(order);
+        self.page(index).tree.mark(unit, order, false);
+        self.used_units += 1 << order;
+        self.relist(index);
+        // SAFETY: `find` gives a unit inside the page, so the sum stays in the page's region.
+        unsafe { self.address(index).add(unit * UNIT_BYTES) }
+    }
+
+    /// All pages with their addresses, in the order of these.
+    fn pages(&self) -> impl Iterator<Item = (usize, &Page)> {
+        self.by_start.iter().flat_map(|(&start, &region)| {
+            let pages = self.regions[region].pages.iter().enumerate();
+            pages.map(move |(index, page)| (start + index * PAGE_BYTES, page))
+        })
+    }
+
+    /// Decides which pages are to run empty: none, unless those in use are half as many again as
+    /// what they hold would need. Costs a look at each page when the border moves.
+    fn set_border(&mut self, idle_bytes: usize) {
+        let in_use = self.resident - self.cached;
+        let held = (self.used_units * UNIT_BYTES).saturating_sub(idle_bytes).div_ceil(PAGE_BYTES);
+        // With room for what comes and goes meanwhile.
+        let wanted = held + held / 4 + CACHED_PAGES;
+        let stays = (wanted..=wanted + wanted / 4).contains(&self.border_pages);
+        let border = if in_use <= wanted + wanted / 4 {
+            (NO_BORDER, 0)
+        } else if self.border != NO_BORDER && stays {
+            return;
+        } else {
+            let mut in_use = self.pages().filter(|(_, page)| page.is_in_use());
+            let beyond = wanted + wanted / 8;
+            (in_use.nth(beyond).map_or(NO_BORDER, |(address, _)| address), beyond)
+        };
+        if self.border == border.0 {
+            return;
+        }
+        (self.border, self.border_pages) = border;
+        for index in 0..self.regions.len() * REGION_PAGES {
+            if self.page_ref(index as u32).is_partly_used() {
+                self.relist(index as u32);
+            }
+        }
+    }
+
     /// A wholly free page, taken out of its list.
     fn free_page(&mut self) -> Result<u32, OutOfMemory> {
         if self.cached > 0 {
@@ -293,7 +388,11 @@ impl State {
 
     /// Moves a page to the list its tree asks for.
     fn relist(&mut self, index: u32) {
-        let list = usize::from(self.page_ref(index).tree[1]);
+        let mut list = usize::from(self.page_ref(index).tree.largest());
+        let is_beyond = || self.address(index).addr().get() >= self.border;
+        if (1..CACHED).contains(&list) && self.border != NO_BORDER && is_beyond() {
+            list = DRAINING;
+        }
         if self.page_ref(index).list != list {
             self.unlink(index);
             self.push(index, list);
@@ -337,65 +436,30 @@ impl State {
 impl Page {
     /// A wholly free page.
     fn new() -> Page {
-        let mut tree = [0; 2 * UNITS];
-        for (node, free) in tree.iter_mut().enumerate().skip(1) {
-            *free = (ORDER_MAX - node.ilog2() + 1) as u8;
-        }
-        Page { tree, previous: NONE, next: NONE, list: NOWHERE }
+        Page { tree: Tree::new(), previous: NONE, next: NONE, list: NOWHERE }
     }
 
-    /// The first unit of a free block of `order`, which the page must have.
-    fn find(&self, order: u32) -> usize {
-        let wanted = (order + 1) as u8;
-        let mut node = 1;
-        for _ in order..ORDER_MAX {
-            let (left, right) = (self.tree[2 * node], self.tree[2 * node + 1]);
-            // The half that fits tighter, to keep large blocks whole.
-            node = 2 * node + usize::from(left < wanted || (right >= wanted && right < left));
-        }
-        debug_assert_eq!(self.tree[node], wanted);
-        (node << order) - UNITS
+    /// With a block handed out, and room for another.
+    fn is_partly_used(&self) -> bool {
+        (1..CACHED).contains(&usize::from(self.tree.largest()))
     }
 
-    /// Marks a block free or used, and merges or splits above it.
-    fn mark(&mut self, unit: usize, order: u32, free: bool) {
-        let mut node = (UNITS + unit) >> order;
-        let whole = (order + 1) as u8;
-        let before = if free { 0 } else { whole };
-        assert_eq!(self.tree[node], before, "a block is given back once, with its own size");
-        self.tree[node] = whole - before;
-        let mut below = whole;
-        while node > 1 {
-            node /= 2;
-            self.tree[node] = joined(self.tree[2 * node], self.tree[2 * node + 1], below);
-            below += 1;
-        }
+    /// With a block handed out.
+    fn is_in_use(&self) -> bool {
+        usize::from(self.tree.largest()) < CACHED
     }
 
-    fn validate(&self) {
-        let mut pending = vec![1_usize];
-        while let Some(node) = pending.pop() {
-            let whole = (ORDER_MAX - node.ilog2() + 1) as u8;
-            let value = self.tree[node];
-            if value != 0 && value != whole {
-                let expected = joined(self.tree[2 * node], self.tree[2 * node + 1], whole - 1);
-                assert_eq!(value, expected, "a node is joined from its halves");
-                pending.extend([2 * node, 2 * node + 1]);
-            }
-        }
-        let expected = usize::from(self.tree[1]);
-        assert!(self.list == expected || (expected == CACHED && self.list == RETURNED), "list");
+    /// Panics unless all agrees. Returns how many units are handed out.
+    fn validate(&self) -> usize {
+        let expected = usize::from(self.tree.largest());
+        let is_listed = match self.list {
+            DRAINING => self.is_partly_used(),
+            RETURNED => expected == CACHED,
+            list => list == expected,
+        };
+        assert!(is_listed, "a page is in the list of its largest free block");
+        self.tree.validate()
     }
-}
-
-/// The byte of a node over two halves; `whole` is the byte of a half that is wholly free.
-fn joined(left: u8, right: u8, whole: u8) -> u8 {
-    if left == whole && right == whole { whole + 1 } else { left.max(right) }
-}
-
-fn order_of(bytes: usize) -> u32 {
-    debug_assert!(bytes.is_power_of_two() && (UNIT_BYTES..=PAGE_BYTES).contains(&bytes));
-    (bytes / UNIT_BYTES).ilog2()
 }
 
 /// Faults a free page in.

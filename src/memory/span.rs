@@ -23,9 +23,14 @@
 //! the two then touches a header, whose cache line is seldom at hand. To their spans they are
 //! still live.
 //!
-//! A span is in one of three places: `partial` list (0 < live < capacity), `spare` (live = 0, at
-//! most one of a class in an arena), or no list (live = capacity). The header of a record is found
-//! by masking its address, as spans are aligned to their size and the size follows from the class.
+//! A span is in one of four places: `partial` list (0 < live < capacity), `draining` list (the
+//! same, beyond the border of pages that are to run empty: see `page`), `spare` (live = 0, at most
+//! one of a class in an arena), or no list (live = capacity). The header of a record is found by
+//! masking its address, as spans are aligned to their size and the size follows from the class.
+//!
+//! The border may have moved since a span was put into its list: the first of `partial` is looked
+//! at again when a record is taken from it, and a record of a span beyond the border waits for
+//! nobody, but goes back into its span.
 //!
 //! All but the constants is guarded by the lock of the span's arena. The constants are written
 //! before a record of the span is handed out, so whoever holds a record may read them unlocked.
@@ -46,6 +51,8 @@ const SPARE_BYTES_MAX: usize = 64 << 10;
 /// How many records of a class may wait in an arena, in number and in bytes.
 const RECENT_MAX: usize = 256;
 const RECENT_BYTES_MAX: usize = 64 << 10;
+/// How many spans a [`Arena::pop`] moves to `draining` at most.
+const MOVES_MAX: usize = 8;
 
 const OWN_LENGTH: &str = "a record is freed with its own length";
 
@@ -136,11 +143,16 @@ fn header(link: &NonNull<Header>) -> &Header {
 pub(super) struct Arena {
     lists: Box<[List]>,
     spares: usize,
+    /// Of all spans.
+    span_bytes: usize,
+    /// Of the slots of records that are handed out, those that wait here not among them.
+    live_bytes: usize,
 }
 
 #[derive(Clone, Default)]
 struct List {
     partial: Link,
+    draining: Link,
     spare: Link,
     /// Free records, the last one freed at the end.
     recent: Vec<NonNull<u8>>,
@@ -153,57 +165,87 @@ unsafe impl Send for Arena {}
 
 impl Arena {
     pub(super) fn new() -> Arena {
-        Arena { lists: vec![List::default(); class::COUNT].into(), spares: 0 }
+        let lists = vec![List::default(); class::COUNT].into();
+        Arena { lists, spares: 0, span_bytes: 0, live_bytes: 0 }
     }
 
-    /// A record of `class`, if a span has one.
+    /// A record of `class`, if a span before the border has one.
     #[inline]
-    pub(super) fn pop(&mut self, class: Class) -> Option<NonNull<u8>> {
+    pub(super) fn pop(&mut self, class: Class, border: usize) -> Option<NonNull<u8>> {
         let list = &mut self.lists[class.index];
         if let Some(record) = list.recent.pop() {
             check_poison(record, class.slot_bytes);
+            self.live_bytes += class.slot_bytes;
             return Some(record);
+        }
+        for _ in 0..MOVES_MAX {
+            match list.partial {
+                Some(link) if is_beyond(link, border) => {
+                    list.unlink(link);
+                    list.link(link, border);
+                }
+                _ => break,
+            }
         }
         let link = match list.partial {
             Some(link) => link,
             None => {
-                let link = list.spare.take()?;
+                let link = list.spare.take_if(|link| !is_beyond(*link, border))?;
                 self.spares -= 1;
-                list.link(link);
+                list.link(link, border);
                 link
             }
         };
-        let span = header(&link);
-        let offset = span.free.get();
-        let record = if offset != 0 {
-            let record = Span(link).record(offset);
-            span.free.set(unpoison(record, span.slot));
-            record
-        } else {
-            let offset = span.bump.get();
-            span.bump.set(offset + span.slot);
-            Span(link).record(offset)
-        };
-        span.live.set(span.live.get() + 1);
-        if span.live.get() == span.capacity {
-            list.unlink(link);
-        }
-        Some(record)
+        self.live_bytes += class.slot_bytes;
+        Some(list.take_from(link))
     }
 
-    /// Takes a record back for the next [`Arena::pop`], if few enough wait for that.
+    /// The same from a span beyond the border.
+    pub(super) fn pop_draining(&mut self, class: Class) -> Option<NonNull<u8>> {
+        let list = &mut self.lists[class.index];
+        let link = list.draining?;
+        self.live_bytes += class.slot_bytes;
+        Some(list.take_from(link))
+    }
+
+    /// The bytes in spans that no record takes.
+    pub(super) fn idle_bytes(&self) -> usize {
+        self.span_bytes - self.live_bytes
+    }
+
+    /// Takes a record back. Returns its span if that ran empty and is not wanted here.
     ///
     /// # Safety
-    /// As for [`Arena::push`].
+    /// `record` is from `pop` of this arena with the same class, and `span` is its span. It is
+    /// freed once and used no more.
     #[inline]
-    pub(super) unsafe fn keep(&mut self, record: NonNull<u8>, class: Class) -> bool {
+    pub(super) unsafe fn free(
+        &mut self,
+        record: NonNull<u8>,
+        span: Span,
+        class: Class,
+        border: usize,
+    ) -> Option<Span> {
+        let emptied = if self.keep(record, &span, class, border) {
+            None
+        } else {
+            // SAFETY: the caller's duty.
+            unsafe { self.push(record, span, class, border) }
+        };
+        self.live_bytes -= class.slot_bytes;
+        emptied
+    }
+
+    /// Keeps a free record for the next [`Arena::pop`], if few enough wait for that, and its span
+    /// is not to run empty.
+    #[inline]
+    fn keep(&mut self, record: NonNull<u8>, span: &Span, class: Class, border: usize) -> bool {
         let list = &mut self.lists[class.index];
-        if list.recent.len() >= RECENT_MAX.min(RECENT_BYTES_MAX / class.slot_bytes) {
+        let is_full = list.recent.len() >= RECENT_MAX.min(RECENT_BYTES_MAX / class.slot_bytes);
+        if is_full || is_beyond(record, border) {
             return false;
         }
         if POISON {
-            // SAFETY: the record is from `pop` with this class (caller).
-            let span = unsafe { Span::of(record, class) };
             assert_eq!(header(&span.0).class as usize, class.index, "{OWN_LENGTH}");
         }
         list.class = Some(class);
@@ -214,31 +256,31 @@ impl Arena {
     /// Puts the records of one class that wait in the arena back into their spans; None if none
     /// wait. Returns spans that ran empty and are not wanted here, with their size. Costs up to
     /// 256 cache misses.
-    pub(super) fn settle(&mut self) -> Option<Vec<(Span, usize)>> {
+    pub(super) fn settle(&mut self, border: usize) -> Option<Vec<(Span, usize)>> {
         let list = self.lists.iter_mut().find(|list| !list.recent.is_empty())?;
         let class = list.class?;
         let records = std::mem::take(&mut list.recent);
         let push = |record| {
-            // SAFETY: `keep` was given it as a record of this class.
+            // SAFETY: `free` was given it as a record of this class.
             let span = unsafe { Span::of(record, class) };
             // SAFETY: as above; it was freed then and has not been popped since.
-            unsafe { self.push(record, span, class) }
+            unsafe { self.push(record, span, class, border) }
         };
         let emptied = records.into_iter().filter_map(push);
         Some(emptied.map(|span| (span, class.span_bytes)).collect())
     }
 
-    /// Takes a record back. Returns its span if that ran empty and is not wanted here.
+    /// Puts a free record back into its span. Returns that if it ran empty and is not wanted here.
     ///
     /// # Safety
-    /// `record` is from `pop` of this arena with the same class, and `span` is its span. It is
-    /// freed once and used no more.
+    /// As for [`Arena::free`].
     #[inline]
-    pub(super) unsafe fn push(
+    unsafe fn push(
         &mut self,
         record: NonNull<u8>,
         span: Span,
         class: Class,
+        border: usize,
     ) -> Option<Span> {
         let link = span.0;
         let span = header(&link);
@@ -252,13 +294,15 @@ impl Arena {
         span.live.set(live - 1);
         let list = &mut self.lists[class.index];
         if live == span.capacity {
-            list.link(link);
+            list.link(link, border);
         }
         if live > 1 {
             return None;
         }
         list.unlink(link);
-        if list.spare.is_some() || class.span_bytes > SPARE_BYTES_MAX {
+        let is_unwanted = class.span_bytes > SPARE_BYTES_MAX || is_beyond(link, border);
+        if list.spare.is_some() || is_unwanted {
+            self.span_bytes -= class.span_bytes;
             return Some(Span(link));
         }
         list.spare = Some(link);
@@ -267,9 +311,10 @@ impl Arena {
     }
 
     /// Adds a span without live records.
-    pub(super) fn adopt(&mut self, span: Span) {
-        let index = header(&span.0).class as usize;
-        self.lists[index].link(span.0);
+    pub(super) fn adopt(&mut self, span: Span, border: usize) {
+        let &Header { class, bytes, .. } = header(&span.0);
+        self.span_bytes += bytes as usize;
+        self.lists[class as usize].link(span.0, border);
     }
 
     /// Some spare span with its size, to be given back.
@@ -279,20 +324,25 @@ impl Arena {
         }
         self.spares -= 1;
         let mut spares = self.lists.iter_mut().filter_map(|list| list.spare.take());
-        spares.next().map(|link| (Span(link), header(&link).bytes as usize))
+        let link = spares.next()?;
+        let span_bytes = header(&link).bytes as usize;
+        self.span_bytes -= span_bytes;
+        Some((Span(link), span_bytes))
     }
 
     /// Panics unless lists and headers agree.
     pub(super) fn validate(&self, arena: usize) {
         let mut spares = 0;
         for (class, list) in self.lists.iter().enumerate() {
-            let mut previous = None;
-            let mut next = list.partial;
-            while let Some(link) = next {
-                let span = header(&link);
-                assert_eq!(span.previous.get(), previous, "span links are symmetric");
-                span.validate(link, class, arena);
-                (previous, next) = (next, span.next.get());
+            for first in [list.partial, list.draining] {
+                let mut previous = None;
+                let mut next = first;
+                while let Some(link) = next {
+                    let span = header(&link);
+                    assert_eq!(span.previous.get(), previous, "span links are symmetric");
+                    span.validate(link, class, arena);
+                    (previous, next) = (next, span.next.get());
+                }
             }
             for &record in &list.recent {
                 check_poison(record, list.class.map_or(0, |class| class.slot_bytes));
@@ -308,15 +358,37 @@ impl Arena {
 }
 
 impl List {
+    /// The next record of a span of this list.
     #[inline]
-    fn link(&mut self, link: NonNull<Header>) {
+    fn take_from(&mut self, link: NonNull<Header>) -> NonNull<u8> {
+        let span = header(&link);
+        let offset = span.free.get();
+        let record = if offset != 0 {
+            let record = Span(link).record(offset);
+            span.free.set(unpoison(record, span.slot));
+            record
+        } else {
+            let offset = span.bump.get();
+            span.bump.set(offset + span.slot);
+            Span(link).record(offset)
+        };
+        span.live.set(span.live.get() + 1);
+        if span.live.get() == span.capacity {
+            self.unlink(link);
+        }
+        record
+    }
+
+    #[inline]
+    fn link(&mut self, link: NonNull<Header>, border: usize) {
+        let first = if is_beyond(link, border) { &mut self.draining } else { &mut self.partial };
         let span = header(&link);
         span.previous.set(None);
-        span.next.set(self.partial);
-        if let Some(next) = &self.partial {
+        span.next.set(*first);
+        if let Some(next) = &*first {
             header(next).previous.set(Some(link));
         }
-        self.partial = Some(link);
+        *first = Some(link);
     }
 
     #[inline]
@@ -325,12 +397,18 @@ impl List {
         let (previous, next) = (span.previous.get(), span.next.get());
         match &previous {
             Some(previous) => header(previous).next.set(next),
-            None => self.partial = next,
+            None if self.partial == Some(link) => self.partial = next,
+            None => self.draining = next,
         }
         if let Some(next) = &next {
             header(next).previous.set(previous);
         }
     }
+}
+
+#[inline]
+fn is_beyond<T>(place: NonNull<T>, border: usize) -> bool {
+    place.addr().get() >= border
 }
 
 impl Header {

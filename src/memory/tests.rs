@@ -205,10 +205,46 @@ fn blocks_merge_into_whole_pages() {
             unsafe { pages.give(block, bytes) };
         }
         pages.validate();
-        while pages.trim() > 0 {}
+        while pages.trim(0) > 0 {}
         pages.validate();
         assert_eq!(pages.mapped_bytes(), page::CACHED_PAGES * PAGE_BYTES);
     }
+}
+
+/// A pool that was large keeps few records, one here and one there. As they are replaced they move
+/// together, and what they leave goes back.
+#[test]
+fn what_is_left_of_a_large_pool_moves_together() {
+    let pool = Pool::new(Memory::HugePages, 4);
+    let mut random = Random(11);
+    let mut records: Vec<_> = (0..200_000).map(|tag| Filled::new(&pool, tag, 240, 3)).collect();
+    for left in (1..records.len()).rev() {
+        records.swap(left, random.below(left + 1));
+    }
+    records.drain(10_000..).for_each(|filled| filled.check_and_free(&pool));
+    drain(&pool);
+    let scattered = pool.mapped_bytes();
+    assert!(scattered > 30 * MIB, "{} MiB: they are not scattered", scattered / MIB);
+    for round in 0..12 {
+        for (at, record) in records.iter_mut().enumerate() {
+            let fresh = Filled::new(&pool, round * at, 240, 3);
+            std::mem::replace(record, fresh).check_and_free(&pool);
+        }
+        drain(&pool);
+        pool.validate();
+    }
+    let together = pool.mapped_bytes();
+    println!("{} MiB scattered, {} together", scattered / MIB, together / MIB);
+    // 16 without a border.
+    assert!(together <= 14 * MIB);
+    // A pool that grows again uses all there is.
+    records.extend((0..100_000).map(|tag| Filled::new(&pool, tag, 240, 3)));
+    drain(&pool);
+    pool.validate();
+    records.into_iter().for_each(|filled| filled.check_and_free(&pool));
+    drain(&pool);
+    pool.validate();
+    assert!(pool.mapped_bytes() <= page::CACHED_PAGES * PAGE_BYTES);
 }
 
 #[test]

@@ -73,10 +73,13 @@ pub enum Section {
     /// What each operation costs in small and in large stores; ours alone.
     #[cfg(feature = "ours")]
     Cost,
+    /// A day of a server with its logins, visits and bots, in some minutes; ours alone.
+    #[cfg(feature = "ours")]
+    Day,
     /// Requests to a counter page behind session middlewares, over local TCP.
     #[cfg(feature = "web")]
     Web,
-    /// Every section in turn, but for `rolling`, `snapshot`, `token`, `cost` and `web`.
+    /// Every section in turn, but for `rolling`, `snapshot`, `token`, `cost`, `day` and `web`.
     All,
     /// Writes what was saved into docs/performance.md, and pictures of it. Measures nothing.
     Publish,

@@ -17,6 +17,7 @@ pub enum Metric {
     WrittenMs,
     GapMs,
     EachNs,
+    Mib,
     Allocations,
 }
 
@@ -36,6 +37,7 @@ impl Metric {
             Metric::WrittenMs => "written_ms",
             Metric::GapMs => "gap_ms",
             Metric::EachNs => "each_ns",
+            Metric::Mib => "mib",
             Metric::Allocations => "allocations",
         }
     }

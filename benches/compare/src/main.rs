@@ -77,6 +77,8 @@ fn main() {
             Section::Token => section::token::run(&cli, &mut report),
             #[cfg(feature = "ours")]
             Section::Cost => section::cost::run(&cli, &mut report),
+            #[cfg(feature = "ours")]
+            Section::Day => section::day::run(&cli, &mut report),
             #[cfg(feature = "web")]
             Section::Web => section::web::run(&cli, &mut report),
             #[cfg(feature = "ours")]

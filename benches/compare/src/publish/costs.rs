@@ -36,7 +36,11 @@ pub fn table(results: &Results) -> String {
             .filter(|record| record.section == section && record.threads == threads)
             .collect();
         let what = section[PREFIX.len()..].replace('-', " ");
-        let _ = write!(text, "| {what}, {}, {threads} |", unit(metric).trim_start_matches(&what));
+        let _ = write!(
+            text,
+            "| {what}, {}, {threads} |",
+            unit(metric).trim_start_matches(&what).trim_start_matches(", ")
+        );
         for size in &sizes {
             let _ = match of_row.iter().find(|record| record.sessions == *size) {
                 Some(record) => write!(text, " {} |", number(record.median)),

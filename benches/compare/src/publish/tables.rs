@@ -165,6 +165,7 @@ pub fn unit(metric: &str) -> &str {
         "written_ms" => "written, ms",
         "gap_ms" => "gap, ms",
         "each_ns" => "ns each",
+        "mib" => "MiB",
         "all_loaded_ms" => "all in memory, ms",
         "allocations" => "allocations a request",
         other => other,

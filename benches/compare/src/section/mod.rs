@@ -2,6 +2,8 @@
 
 #[cfg(feature = "ours")]
 pub mod cost;
+#[cfg(feature = "ours")]
+pub mod day;
 pub mod expiry;
 pub mod growth;
 pub mod hot;
