@@ -178,26 +178,34 @@ impl Arena {
             self.live_bytes += class.slot_bytes;
             return Some(record);
         }
+        let link = self.first(class, border)?;
+        self.live_bytes += class.slot_bytes;
+        Some(self.lists[class.index].take_from(link))
+    }
+
+    /// A span before the border that has a record, in `partial`.
+    #[inline]
+    fn first(&mut self, class: Class, border: usize) -> Option<NonNull<Header>> {
+        let list = &mut self.lists[class.index];
         for _ in 0..MOVES_MAX {
             match list.partial {
-                Some(link) if is_beyond(link, border) => {
-                    list.unlink(link);
-                    list.link(link, border);
-                }
+                Some(link) if is_beyond(link, border) => list.relink(link, border),
                 _ => break,
             }
         }
-        let link = match list.partial {
-            Some(link) => link,
-            None => {
+        if list.partial.is_none() {
+            // The border may have gone, or moved up.
+            if let Some(link) = list.draining
+                && !is_beyond(link, border)
+            {
+                list.relink(link, border);
+            } else {
                 let link = list.spare.take_if(|link| !is_beyond(*link, border))?;
                 self.spares -= 1;
                 list.link(link, border);
-                link
             }
-        };
-        self.live_bytes += class.slot_bytes;
-        Some(list.take_from(link))
+        }
+        list.partial
     }
 
     /// The same from a span beyond the border.
@@ -389,6 +397,12 @@ impl List {
             header(next).previous.set(Some(link));
         }
         *first = Some(link);
+    }
+
+    /// Moves a span of one of the lists to the one where it belongs.
+    fn relink(&mut self, link: NonNull<Header>, border: usize) {
+        self.unlink(link);
+        self.link(link, border);
     }
 
     #[inline]
