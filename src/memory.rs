@@ -275,27 +275,19 @@ impl Huge {
         class: Class,
         border: usize,
     ) -> Result<NonNull<u8>, OutOfMemory> {
-        let mut block = self.pages.take_before_border(class.span_bytes);
-        if block.is_none() {
-            let drained = lock(&self.arenas[index].0).pop_draining(class);
-            if let Some(record) = drained {
-                return Ok(record);
+        let block = match self.pages.take_before_border(class.span_bytes) {
+            Some(block) => block,
+            None => {
+                let drained = lock(&self.arenas[index].0).pop_draining(class);
+                if let Some(record) = drained {
+                    return Ok(record);
+                }
+                self.pages.take(class.span_bytes)?
             }
-        }
-        loop {
-            let taken = match block.take() {
-                Some(block) => block,
-                None => self.pages.take(class.span_bytes)?,
-            };
-            // SAFETY: the block was just taken with this size; blocks are aligned to their size.
-            let span = unsafe { Span::new(taken, class, index) };
-            let mut arena = lock(&self.arenas[index].0);
-            arena.adopt(span, border);
-            let record = arena.pop(class, border).or_else(|| arena.pop_draining(class));
-            if let Some(record) = record {
-                return Ok(record);
-            }
-        }
+        };
+        // SAFETY: the block was just taken with this size; blocks are aligned to their size.
+        let span = unsafe { Span::new(block, class, index) };
+        Ok(lock(&self.arenas[index].0).adopt(span, class, border))
     }
 
     /// The arena that serves a class where this one was asked for.

@@ -33,7 +33,7 @@ pub(crate) mod still;
 pub(crate) mod stored;
 
 #[cfg(test)]
-mod crash_tests;
+pub(crate) mod crash_tests;
 #[cfg(test)]
 mod tests;
 

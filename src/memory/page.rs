@@ -189,15 +189,11 @@ impl Pages {
     /// Gives up to `TRIM_PAGES` free pages back to the system; returns the bytes given back. Sets
     /// the border first. `idle_bytes` of the blocks that are handed out hold nothing.
     pub(super) fn trim(&self, idle_bytes: usize) -> usize {
-        let border = {
-            let state = &mut *lock(&self.state);
-            state.set_border(idle_bytes);
-            state.border
-        };
-        self.border.store(border, Relaxed);
         let mut spare: [Option<(u32, NonNull<u8>)>; TRIM_PAGES] = [None; TRIM_PAGES];
         {
             let state = &mut *lock(&self.state);
+            state.set_border(idle_bytes);
+            self.border.store(state.border, Relaxed);
             let floor = state.reserved.max(CACHED_PAGES);
             for slot in &mut spare[..state.cached.saturating_sub(floor).min(TRIM_PAGES)] {
                 let index = state.heads[CACHED];

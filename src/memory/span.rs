@@ -318,11 +318,13 @@ impl Arena {
         None
     }
 
-    /// Adds a span without live records.
-    pub(super) fn adopt(&mut self, span: Span, border: usize) {
-        let &Header { class, bytes, .. } = header(&span.0);
-        self.span_bytes += bytes as usize;
-        self.lists[class as usize].link(span.0, border);
+    /// Adds a span without live records. Returns its first one, so that none stays empty here.
+    pub(super) fn adopt(&mut self, span: Span, class: Class, border: usize) -> NonNull<u8> {
+        self.span_bytes += class.span_bytes;
+        self.live_bytes += class.slot_bytes;
+        let list = &mut self.lists[class.index];
+        list.link(span.0, border);
+        list.take_from(span.0)
     }
 
     /// Some spare span with its size, to be given back.

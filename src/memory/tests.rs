@@ -215,6 +215,7 @@ fn blocks_merge_into_whole_pages() {
 /// together, and what they leave goes back.
 #[test]
 fn what_is_left_of_a_large_pool_moves_together() {
+    let _alone = lock(&PROCESS);
     let pool = Pool::new(Memory::HugePages, 4);
     let mut random = Random(11);
     let mut records: Vec<_> = (0..200_000).map(|tag| Filled::new(&pool, tag, 240, 3)).collect();

@@ -6,7 +6,7 @@
 //! held after one of the calls: not before the last of which it was said that it is durable; after
 //! a `kill -9` the last that returned, or the one that was under way.
 //!
-//! `CLOAKROOM_FULL=1` runs more of it.
+//! `CLOAKROOM_FULL=1` runs more of it; `CLOAKROOM_SEED=<seed>` repeats one run that failed.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -19,6 +19,7 @@ use crate::clock::Stopwatch;
 #[cfg(feature = "encryption")]
 use crate::cookie::Keys;
 use crate::error::{Error, Reason};
+use crate::journal::crash_tests::{Counts, Seeded, random_of, seeds};
 use crate::journal::files::StoreFiles;
 use crate::journal::files::crash::{CrashDisk, Random};
 use crate::journal::files::faulty::{Fault, Faulty, Kind, Times};
@@ -196,14 +197,6 @@ impl Setting {
     }
 }
 
-#[derive(Default)]
-struct Counts {
-    images: usize,
-    in_opening: usize,
-    lives: usize,
-    snapshots: usize,
-}
-
 struct Run {
     random: Random,
     setting: Setting,
@@ -233,7 +226,7 @@ impl Run {
             });
         }
         let store = self.setting.open(&files).expect("a sound disk");
-        self.counts.in_opening += taken.lock().unwrap().len();
+        self.counts.in_recovery += taken.lock().unwrap().len() as u64;
         for _ in 0..self.steps {
             self.step(&store, &known);
             if self.random.below(8) == 0 {
@@ -344,24 +337,18 @@ fn returned(known: &Mutex<Known>, after: Moment) {
 
 #[test]
 fn whatever_is_left_of_a_disk_is_a_store_as_it_once_was() {
-    let full = std::env::var_os("CLOAKROOM_FULL").is_some_and(|value| value == "1");
     let mut all = Counts::default();
-    for seed in 0..if full { 60 } else { 4 } {
-        let mut random = Random::new(0x5709E << 32 | seed);
+    for seed in seeds(4, 60) {
+        let _seeded = Seeded(seed);
+        let mut random = random_of(11, seed);
         let setting = Setting::draw(&mut random);
         let mut run = Run { random, setting, counts: Counts::default(), steps: 60 };
         let known = Known { moments: vec![Arc::default()], returned: 0, durable: 0 };
         run.live(&CrashDisk::new(), known, 0);
-        all.images += run.counts.images;
-        all.in_opening += run.counts.in_opening;
-        all.lives += run.counts.lives;
-        all.snapshots += run.counts.snapshots;
+        all.add(&run.counts);
     }
-    println!(
-        "{} images, {} of them while opening; {} lives, {} snapshots",
-        all.images, all.in_opening, all.lives, all.snapshots
-    );
-    assert!(all.in_opening > 0 && all.snapshots > 0 && all.images > 10 * all.lives);
+    println!("{all}");
+    assert!(all.in_recovery > 0 && all.snapshots > 0 && all.images > 10 * all.lives);
 }
 
 /// What a failed sync left out of the files is in no copy of them: that is said, not copied.

@@ -15,7 +15,36 @@ mod power;
 mod store;
 mod threads;
 
+use std::fmt;
+
 use super::files::crash::Random;
+
+/// What a run has seen.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) images: u64,
+    /// Those that were taken while a store was being opened.
+    pub(crate) in_recovery: u64,
+    pub(crate) lives: u64,
+    pub(crate) snapshots: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Counts) {
+        self.images += other.images;
+        self.in_recovery += other.in_recovery;
+        self.lives += other.lives;
+        self.snapshots += other.snapshots;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counts { images, in_recovery, lives, snapshots } = self;
+        write!(f, "{images} images, {in_recovery} of them in recovery; ")?;
+        write!(f, "{lives} lives, {snapshots} snapshots")
+    }
+}
 
 /// Whether to run the full sizes.
 fn is_full() -> bool {
@@ -23,7 +52,7 @@ fn is_full() -> bool {
 }
 
 /// The seeds of a test: the one that is asked for, or so many.
-fn seeds(count: u64, count_full: u64) -> Vec<u64> {
+pub(crate) fn seeds(count: u64, count_full: u64) -> Vec<u64> {
     if let Some(seed) = std::env::var("CLOAKROOM_SEED").ok().and_then(|text| text.parse().ok()) {
         return vec![seed];
     }
@@ -31,7 +60,7 @@ fn seeds(count: u64, count_full: u64) -> Vec<u64> {
 }
 
 /// Tells the seed of a run that fails.
-struct Seeded(u64);
+pub(crate) struct Seeded(pub(crate) u64);
 
 impl Drop for Seeded {
     fn drop(&mut self) {
@@ -41,6 +70,6 @@ impl Drop for Seeded {
     }
 }
 
-fn random_of(test: u64, seed: u64) -> Random {
+pub(crate) fn random_of(test: u64, seed: u64) -> Random {
     Random::new(test << 32 ^ seed)
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::model::History;
 use super::store::{Disk, Setting, Work, check, open, recover};
-use super::{Seeded, is_full, random_of, seeds};
+use super::{Counts, Seeded, is_full, random_of, seeds};
 use crate::journal::Shared;
 use crate::journal::files::crash::{CrashDisk, Random};
 use crate::journal::files::faulty::{Faulty, Kind};
@@ -66,15 +66,6 @@ impl Camera {
     fn developed(&self) -> Vec<Image> {
         std::mem::take(&mut *self.images.lock().unwrap())
     }
-}
-
-#[derive(Default)]
-struct Counts {
-    images: u64,
-    /// Those that were taken while a store was being opened.
-    in_recovery: u64,
-    lives: u64,
-    snapshots: u64,
 }
 
 struct Run {
@@ -186,15 +177,9 @@ fn nothing_durable_is_lost_and_nothing_else_appears() {
         let every = if is_full() { 3 } else { 4 };
         let mut run = Run { random, setting, counts: Counts::default(), steps, every, children };
         run.live(&CrashDisk::new(), History::new(), 0, 0);
-        all.images += run.counts.images;
-        all.in_recovery += run.counts.in_recovery;
-        all.lives += run.counts.lives;
-        all.snapshots += run.counts.snapshots;
+        all.add(&run.counts);
     }
-    println!(
-        "{} images, {} of them in recovery; {} lives, {} snapshots",
-        all.images, all.in_recovery, all.lives, all.snapshots
-    );
+    println!("{all}");
 }
 
 /// The same moment, many times: opening what a crash left, at each of its operations.

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::path::Path;
+use std::time::Duration;
 
 use cloakroom::cookie::Keys;
 use cloakroom::{Append, Builder, CreateOptions, Durability, Result, SessionId, Store};
@@ -9,6 +10,9 @@ use cloakroom::{Append, Builder, CreateOptions, Durability, Result, SessionId, S
 use super::{Durable, Place, Survives, Worker, sessions};
 use crate::contender::cloakroom::Payload;
 use crate::contender::{LONG_IDLE, Value};
+
+/// How often a store is asked whether all is in memory.
+const ASK_EVERY: Duration = Duration::from_millis(1);
 
 /// Where a store keeps its sessions.
 pub trait Kept: Send + Sync + 'static {
@@ -63,6 +67,17 @@ pub fn lasting() -> Builder<Payload> {
 pub fn fill(store: &Store<Payload>, count: usize) -> Vec<SessionId> {
     let created = |bytes| store.create(Payload { bytes }).expect("no limit is set").id();
     sessions(count).map(|(_, bytes)| created(bytes)).collect()
+}
+
+/// How many sessions only the snapshot's file has.
+pub fn unloaded(store: &Store<Payload>) -> u64 {
+    store.stats().journal.expect("it is on disk").unloaded
+}
+
+pub fn wait_until_loaded(store: &Store<Payload>) {
+    while unloaded(store) > 0 {
+        std::thread::sleep(ASK_EVERY);
+    }
 }
 
 pub struct Cloakroom<K> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::record::{Record, Results};
-use super::tables::{number, unit};
+use super::tables::{number, size_name, unit};
 
 /// Sections of operations begin so.
 const PREFIX: &str = "cost-";
@@ -55,13 +55,6 @@ pub fn table(results: &Results) -> String {
         };
     }
     text
-}
-
-fn size_name(sessions: u64) -> String {
-    match sessions {
-        millions if millions >= 1_000_000 => format!("{}M", millions / 1_000_000),
-        thousands => format!("{}k", thousands / 1000),
-    }
 }
 
 /// The `e` for which `cost = c * size^e` fits best, by least squares over the logarithms.

@@ -141,13 +141,17 @@ fn cells<'a>(records: &[&'a Record]) -> Vec<(&'a str, &'a str, u64, u64)> {
 }
 
 pub fn cell_name((section, workload, sessions, threads): (&str, &str, u64, u64)) -> String {
-    let sessions = match sessions {
+    let sessions = size_name(sessions);
+    let workload = if section == "hot" { "hot" } else { workload };
+    format!("{sessions} {workload}, {threads}")
+}
+
+pub fn size_name(sessions: u64) -> String {
+    match sessions {
         1 => "one session".to_owned(),
         millions if millions >= 1_000_000 => format!("{}M", millions / 1_000_000),
         thousands => format!("{}k", thousands / 1000),
-    };
-    let workload = if section == "hot" { "hot" } else { workload };
-    format!("{sessions} {workload}, {threads}")
+    }
 }
 
 /// What a metric is, for a reader.

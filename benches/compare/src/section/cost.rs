@@ -6,11 +6,11 @@ use cloakroom::{CreateOptions, Reason, SessionId, Store};
 
 use super::refuse_beyond_memory;
 use crate::cli::Cli;
+use crate::contender::VALUE_BYTES;
 use crate::contender::cloakroom::Payload;
-use crate::contender::{LONG_IDLE, VALUE_BYTES};
 use crate::draw::Workload;
 use crate::durable::Directory;
-use crate::durable::cloakroom::{fill, lasting};
+use crate::durable::cloakroom::{fill, lasting, wait_until_loaded};
 use crate::interleave::{Cell, Lane, Metric, Point, Sample};
 use crate::measure::{BATCH, on_each};
 use crate::report::Report;
@@ -25,8 +25,6 @@ const KEPT_MAX: usize = 10_000_000;
 const CREATED: usize = 100_000;
 /// How soon the sessions expire whose expiry is measured.
 const SHORT_IDLE: Duration = Duration::from_secs(1);
-/// How often a store is asked whether all is in memory.
-const ASK_EVERY: Duration = Duration::from_millis(1);
 
 pub fn run(cli: &Cli, report: &mut Report) {
     if !cli.admits("cloakroom") {
@@ -182,7 +180,7 @@ fn files(cli: &Cli, report: &mut Report, sessions: usize) {
     let directory = Directory::new("cost").expect("a directory for temporary files");
     // The log never asks for a snapshot by itself.
     let open = || {
-        let builder = lasting().snapshot_bytes(u64::MAX).idle_timeout(LONG_IDLE);
+        let builder = lasting().snapshot_bytes(u64::MAX);
         builder.open(&directory.0).expect("a store opens")
     };
     let store = open();
@@ -213,10 +211,4 @@ fn files(cli: &Cli, report: &mut Report, sessions: usize) {
             each("cost-load", loaded, sessions),
         ]
     });
-}
-
-fn wait_until_loaded(store: &Store<Payload>) {
-    while store.stats().journal.expect("it is on disk").unloaded > 0 {
-        std::thread::sleep(ASK_EVERY);
-    }
 }

@@ -91,8 +91,7 @@ impl Day {
         for minute in 0..MINUTES {
             self.minute(minute);
             if minute % 60 == 59 {
-                // What the store's own thread does at its own pace.
-                self.store.expire_due();
+                // For the store's own thread, which gives memory back once a second.
                 std::thread::sleep(Duration::from_millis(1200));
                 let (resident, line) = self.hour(minute / 60 + 1);
                 sample.remarks.push(line);

@@ -61,7 +61,7 @@ mod ours {
 
     use super::*;
     use crate::contender::cloakroom::Payload;
-    use crate::durable::cloakroom::{fill, lasting};
+    use crate::durable::cloakroom::{fill, lasting, unloaded, wait_until_loaded};
     use crate::latency::Latencies;
 
     /// Lookups of the phase after, for comparison with those while sessions are brought.
@@ -87,15 +87,11 @@ mod ours {
         let look = |store: &Store<Payload>, id| {
             store.read(id, |session| session.bytes[0]).expect("every session is there")
         };
-        let unloaded =
-            |store: &Store<Payload>| store.stats().journal.expect("it is on disk").unloaded;
         let start = Instant::now();
         let store = open(directory);
         look(&store, ids[ids.len() / 2]);
         let first = start.elapsed();
-        while unloaded(&store) > 0 {
-            sleep(ASK_EVERY);
-        }
+        wait_until_loaded(&store);
         let all = start.elapsed();
         drop(store);
 
