@@ -49,8 +49,6 @@ pub use seal::{Encoding, Opened};
 
 use std::time::SystemTime;
 
-use zeroize::Zeroizing;
-
 use crate::token::Token;
 
 /// Browsers keep cookies of so many bytes, name, value and attributes together (RFC 6265, section
@@ -177,7 +175,7 @@ impl Cookie {
     /// (RFC 9113, section 8.2.3). Of cookies with this name, 8 are looked at; the others, and those
     /// that do not open, are as if they were not there.
     pub fn open<H: AsRef<[u8]>>(&self, headers: impl IntoIterator<Item = H>) -> Option<Opened> {
-        self.first(headers, Some)
+        self.first(headers, |text| self.encoding.open(&self.name, text).ok())
     }
 
     /// The token in the first cookie of this name that opens and is a token; [`Opened::is_old`]
@@ -186,7 +184,7 @@ impl Cookie {
         &self,
         headers: impl IntoIterator<Item = H>,
     ) -> Option<Opened<Token>> {
-        self.first(headers, |opened| opened.and_then(token_of))
+        self.first(headers, |text| self.encoding.open_token(&self.name, text))
     }
 
     /// The token that a `Cookie` header brings: [`Cookie::open_token`] for a single line.
@@ -229,35 +227,26 @@ impl Cookie {
         headers: impl IntoIterator<Item = &'h [u8]>,
     ) -> impl Iterator<Item = Option<Opened<Token>>> {
         let texts = headers.into_iter().flat_map(|header| values(header, &self.name));
-        texts.take(Cookie::CANDIDATES_MAX).map(|text| {
-            let opened = self.encoding.open(&self.name, text).ok()?;
-            opened.and_then(token_of)
-        })
+        texts.take(Cookie::CANDIDATES_MAX).map(|text| self.encoding.open_token(&self.name, text))
     }
 
-    /// What `take` makes of the first candidate that opens and that it takes.
+    /// What `open` makes of the first candidate that it opens.
     fn first<H: AsRef<[u8]>, T>(
         &self,
         headers: impl IntoIterator<Item = H>,
-        take: impl Fn(Opened) -> Option<Opened<T>>,
+        open: impl Fn(&[u8]) -> Option<Opened<T>>,
     ) -> Option<Opened<T>> {
         let mut left = Cookie::CANDIDATES_MAX;
         for header in headers {
             for text in values(&header, &self.name) {
                 left = left.checked_sub(1)?;
-                if let Some(taken) = self.encoding.open(&self.name, text).ok().and_then(&take) {
-                    return Some(taken);
+                if let Some(opened) = open(text) {
+                    return Some(opened);
                 }
             }
         }
         None
     }
-}
-
-/// A token of exactly its bytes. The copy that they came in is overwritten.
-fn token_of(bytes: Vec<u8>) -> Option<Token> {
-    let bytes = Zeroizing::new(bytes);
-    Some(Token::from_secret(bytes.as_slice().try_into().ok()?))
 }
 
 /// RFC 6265, section 4.1.1.

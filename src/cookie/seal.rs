@@ -36,6 +36,7 @@ use super::COOKIE_BYTES_MAX;
 use super::error::CookieError;
 use super::keys::{Key, KeyId, Keys, fill, hmac};
 use crate::clock;
+use crate::token::Token;
 
 const SIGNED: u8 = 1;
 const SEALED: u8 = 2;
@@ -91,12 +92,6 @@ pub struct Opened<T = Vec<u8>> {
     /// Whether an older key of the ring made it: send the cookie again, with the newest, before
     /// the old key goes. Never for plain values.
     pub is_old: bool,
-}
-
-impl<T> Opened<T> {
-    pub(super) fn and_then<U>(self, f: impl FnOnce(T) -> Option<U>) -> Option<Opened<U>> {
-        Some(Opened { value: f(self.value)?, is_old: self.is_old })
-    }
 }
 
 /// Without the value, which may be a secret.
@@ -183,6 +178,18 @@ impl Encoding {
         now: SystemTime,
     ) -> Result<Opened, CookieError> {
         self.open_with(name, text.as_ref(), || now)
+    }
+
+    /// The token that a text of the cookie of this name holds. The bytes that it was read from are
+    /// overwritten.
+    pub(super) fn open_token(&self, name: &str, text: &[u8]) -> Option<Opened<Token>> {
+        if let Encoding::Plain = self {
+            let token = Token::parse(std::str::from_utf8(text).ok()?).ok()?;
+            return Some(Opened { value: token, is_old: false });
+        }
+        let Opened { value, is_old } = self.open(name, text).ok()?;
+        let bytes = Zeroizing::new(value);
+        Some(Opened { value: Token::from_secret(bytes.as_slice().try_into().ok()?), is_old })
     }
 
     fn open_with(

@@ -292,7 +292,7 @@ impl Sessions {
     /// Asks for the lines that lookups of these sessions will read: first all buckets, then all
     /// records.
     #[inline]
-    fn fetch(&self, ids: &[SessionId]) {
+    pub(crate) fn fetch(&self, ids: &[SessionId]) {
         let pin = self.pin();
         let table = &self.common.table;
         for &id in ids {

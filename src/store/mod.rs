@@ -242,6 +242,12 @@ impl<S: SessionData> Store<S> {
         self.sessions.show(id, false, |record| Session::new(OwnedRecord::copy_of(record)))
     }
 
+    /// Asks for the memory that a lookup will read: for whoever knows that one comes soon.
+    #[cfg(any(feature = "axum-08", feature = "actix-web-4"))]
+    pub(crate) fn expect(&self, id: SessionId) {
+        self.sessions.fetch(&[id]);
+    }
+
     /// Changes a session's data in one atomic step: the closure sees the newest data, and nobody
     /// else writes the session until its change is there. N threads that each add 1 M times give
     /// exactly N * M. Counts as activity.

@@ -35,6 +35,16 @@ mod killed;
 mod lifetimes;
 mod limits;
 mod login;
+#[cfg(all(
+    unix,
+    feature = "actix-session-011",
+    feature = "actix-web-4",
+    feature = "axum-08",
+    feature = "encryption",
+    feature = "tower-sessions-015",
+    feature = "_tests"
+))]
+mod logs;
 mod many;
 #[cfg(unix)]
 mod migration;

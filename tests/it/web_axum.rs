@@ -828,6 +828,27 @@ async fn a_session_that_ends_during_a_request_refuses_its_writes() {
     assert_eq!(store.stats().live, 1, "the rotated one");
 }
 
+/// S10: nor does an update during which it expires, though it is the request's first call.
+#[tokio::test]
+async fn a_session_that_expires_during_an_update_refuses_the_next() {
+    let (_, store, clock) = server();
+    let slow = async move |session: Session| {
+        let expired = session.update(|s| {
+            s.set("a", 2);
+            clock.advance(seconds(365 * 24 * 60 * 60));
+        });
+        assert_eq!(expired.unwrap_err().missing(), Some(Missing::Ended(Reason::Expired)));
+        session.set("a", 3)
+    };
+    let layer = SessionLayer::new(Sessions::new(store.clone()));
+    let app = Router::new().route("/", get(slow)).layer(layer);
+    let token = store.create(Attributes::from([("a", 1.into())])).unwrap();
+    let cookie = format!("__Host-id={}", token.expose());
+    let answer = Browser::new(&app).with(&cookie).get("/").await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!((answer.set_cookie(), store.stats().created), (Some(REMOVAL), 1));
+}
+
 #[tokio::test]
 async fn a_full_store_is_an_answer() {
     let store = store_with(|builder| builder.sessions_max(1));

@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, COOKIE, HeaderMap, HeaderName, HeaderValue, SET_COOKIE, VARY,
-    WWW_AUTHENTICATE,
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, Entry, HeaderMap, HeaderName, HeaderValue, SET_COOKIE,
+    VARY, WWW_AUTHENTICATE,
 };
 use http::{Request, Response};
 use pin_project_lite::pin_project;
@@ -20,7 +20,10 @@ use crate::{Attributes, SessionData};
 /// Puts the [`Session`] into each request, and the cookie into the response.
 ///
 /// It reads the `Cookie` header, and nothing else happens unless a handler asks. Neither a boxed
-/// future nor a task is made per request.
+/// future nor a task is made per request. The values of `Cookie` and `Authorization` are marked as
+/// [sensitive](http::HeaderValue::set_sensitive): what logs the headers of a request inside this
+/// layer shows `Sensitive` in their place. A layer outside of it, as `TraceLayer` of tower-http
+/// often is, sees them as they came.
 ///
 /// # Examples
 /// ```
@@ -108,10 +111,20 @@ where
         } else {
             let headers = request.headers();
             let open = self.sessions.begin(values(headers, COOKIE), values(headers, AUTHORIZATION));
+            for name in [COOKIE, AUTHORIZATION] {
+                keep_out_of_logs(request.headers_mut(), name);
+            }
             request.extensions_mut().insert(open.session());
             Some(open)
         };
         ResponseFuture { inner: self.inner.call(request), open }
+    }
+}
+
+/// `Debug` does not show these values from here on.
+fn keep_out_of_logs(headers: &mut HeaderMap, name: HeaderName) {
+    if let Entry::Occupied(mut values) = headers.entry(name) {
+        values.iter_mut().for_each(|value| value.set_sensitive(true));
     }
 }
 

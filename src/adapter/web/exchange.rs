@@ -11,6 +11,7 @@ use super::error::{Error, Result};
 use super::head::Head;
 use super::presented::{Presented, Transport};
 use super::sessions::Sessions;
+use super::state::{Bound, Made, Outgoing, State};
 use super::turn::{Turn, lock};
 use crate::{Missing, Reason, SessionData, SessionId, Token, Watch};
 
@@ -19,59 +20,6 @@ pub(crate) struct Exchange<S> {
     presented: Presented,
     state: Mutex<State>,
     turn: Turn,
-}
-
-struct State {
-    bound: Bound,
-    /// Follows the session where other requests renew it.
-    watch: Option<Watch>,
-    outgoing: Outgoing,
-    /// The response depends on the session.
-    is_asked: bool,
-    is_touched: bool,
-    /// The head of the response is made, or never will be.
-    is_over: bool,
-}
-
-impl State {
-    fn live(&self) -> Option<SessionId> {
-        match self.bound {
-            Bound::Live(id, _) => Some(self.watch.as_ref().map_or(id, Watch::id)),
-            _ => None,
-        }
-    }
-}
-
-/// Which session the request is about.
-enum Bound {
-    /// A token was presented; the store was not asked about it yet.
-    Unasked(SessionId),
-    /// A live session, as far as is known; with its token, if this request made it.
-    Live(SessionId, Option<Made>),
-    /// None was presented, or one that was gone when it was asked for, or this request ended it:
-    /// a write begins one.
-    Nobody(Option<Missing>),
-    /// It ended while the request used it: writes are refused.
-    Lost(Missing),
-}
-
-struct Made {
-    token: Token,
-    /// The session has another token, too, for a while.
-    is_renewed: bool,
-}
-
-/// What the response carries.
-enum Outgoing {
-    Nothing,
-    /// A `Set-Cookie` line with a token.
-    Cookie(String),
-    /// The line that removes the cookie.
-    Removal,
-    /// A new token of a bearer, for the handler to take.
-    Untaken,
-    /// The handler has taken the token, and gives it out.
-    Taken,
 }
 
 /// Whether asking for a session is a sign that its user is there.
@@ -83,15 +31,7 @@ pub(super) enum Activity {
 
 impl<S: SessionData> Exchange<S> {
     fn new(sessions: &Sessions<S>, presented: Presented) -> Exchange<S> {
-        let state = State {
-            bound: presented.id.map_or(Bound::Nobody(None), Bound::Unasked),
-            watch: None,
-            outgoing: Outgoing::Nothing,
-            is_asked: false,
-            is_touched: false,
-            is_over: false,
-        };
-        let (state, turn) = (Mutex::new(state), Turn::default());
+        let (state, turn) = (Mutex::new(State::new(presented.id)), Turn::default());
         Exchange { sessions: sessions.clone(), presented, state, turn }
     }
 
@@ -121,6 +61,45 @@ impl<S: SessionData> Exchange<S> {
             Err(missing) => self.lost(id, missing),
         }
         self.known()
+    }
+
+    /// What a call of the store returns for the session; the first one also finds out whether it
+    /// is live. `activity` says what the call counts as.
+    pub(super) fn with<R, E: Into<crate::Error>>(
+        &self,
+        activity: Activity,
+        call: impl FnOnce(SessionId) -> Result<R, E>,
+    ) -> Result<R> {
+        self.ask();
+        let presumed = lock(&self.state).presumed();
+        let id = presumed.ok_or_else(|| Error::NotLoggedIn(self.missing()))?;
+        let result = self.noted(id, call(id))?;
+        self.found(id, activity);
+        Ok(result)
+    }
+
+    /// Changes the session's data in one atomic step; gives the closure back if there is no
+    /// session.
+    pub(super) fn write<R, F: FnOnce(&mut S) -> R>(&self, write: F) -> Result<Written<R, F>> {
+        let mut write = Some(write);
+        let written = self.with(Activity::Counted, |id| {
+            let written = self.sessions.store().update(id, |data| {
+                let write = write.take().expect("a store calls it once");
+                write(data)
+            });
+            // It was there, whatever came of the write.
+            if write.is_none() {
+                self.found(id, Activity::Counted);
+            }
+            written
+        });
+        match (written, write) {
+            (Ok(result), _) => Ok(Written::Done(result)),
+            (Err(Error::NotLoggedIn(_) | Error::Store(crate::Error::Missing(_))), Some(write)) => {
+                Ok(Written::Nobody(write))
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     /// The response depends on the session from here on.
@@ -451,6 +430,12 @@ impl<S: SessionData> Exchange<S> {
     }
 }
 
+/// What came of [`Exchange::write`].
+pub(super) enum Written<R, F> {
+    Done(R),
+    Nobody(F),
+}
+
 /// What [`Exchange::begin`] found or made.
 pub(super) enum Begun<R, F> {
     Already(SessionId, F),
@@ -480,6 +465,9 @@ impl<S: SessionData> Sessions<S> {
         authorization: impl IntoIterator<Item = &'h [u8]>,
     ) -> Open<S> {
         let presented = Presented::read(self, cookies, authorization);
+        if let Some(id) = presented.id {
+            self.store().expect(id);
+        }
         Open(Arc::new(Exchange::new(self, presented)))
     }
 }

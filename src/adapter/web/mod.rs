@@ -20,6 +20,7 @@ mod presented;
 mod renewals;
 mod session;
 mod sessions;
+mod state;
 mod turn;
 mod user;
 

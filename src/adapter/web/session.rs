@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::error::{Error, Result};
-use super::exchange::{Activity, Begun, Exchange, Open};
+use super::exchange::{Activity, Begun, Exchange, Open, Written};
 use super::sessions::Sessions;
 use crate::{Attributes, Info, Missing, SessionData, SessionId, Store, Watch};
 
@@ -113,8 +113,7 @@ impl<S: SessionData> Session<S> {
 
     /// What the store knows of the session besides its data. Does not count as activity.
     pub fn info(&self) -> Option<Info> {
-        let id = self.exchange.id(Activity::Ignored)?;
-        self.exchange.noted(id, self.store().info(id)).ok()
+        self.exchange.with(Activity::Ignored, |id| self.store().info(id)).ok()
     }
 
     /// Who is logged in, if anybody. Counts as activity.
@@ -154,22 +153,19 @@ impl<S: SessionData> Session<S> {
     /// Shows the data to a closure, without a lock or a copy. None if there is no session. Counts
     /// as activity. See [`Store::read`].
     pub fn read<R>(&self, f: impl FnOnce(&S::Archived) -> R) -> Option<R> {
-        let id = self.exchange.id(Activity::Counted)?;
-        self.exchange.noted(id, self.store().read(id, f)).ok()
+        self.exchange.with(Activity::Counted, |id| self.store().read(id, f)).ok()
     }
 
     /// As [`read`](Session::read), but does not count as activity: for pages that ask by
     /// themselves, again and again.
     pub fn peek<R>(&self, f: impl FnOnce(&S::Archived) -> R) -> Option<R> {
-        let id = self.exchange.id(Activity::Ignored)?;
-        self.exchange.noted(id, self.store().peek(id, f)).ok()
+        self.exchange.with(Activity::Ignored, |id| self.store().peek(id, f)).ok()
     }
 
     /// A copy that may be kept, and held over an `.await`. None if there is no session. Counts as
     /// activity. See [`Store::get`].
     pub fn copy(&self) -> Option<crate::Session<S>> {
-        let id = self.exchange.id(Activity::Counted)?;
-        self.exchange.noted(id, self.store().get(id)).ok()
+        self.exchange.with(Activity::Counted, |id| self.store().get(id)).ok()
     }
 
     /// Changes the data in one atomic step: see [`Store::update`]. If there is no session, one
@@ -185,8 +181,13 @@ impl<S: SessionData> Session<S> {
     where
         S: Default,
     {
+        let f = match self.exchange.write(f)? {
+            Written::Done(result) => return Ok(result),
+            Written::Nobody(f) => f,
+        };
         match self.exchange.begin(f)? {
             Begun::New(result) => Ok(result),
+            // Another task of the same request was faster.
             Begun::Already(id, f) => self.exchange.noted(id, self.store().update(id, f)),
         }
     }
@@ -222,10 +223,7 @@ impl<S: SessionData> Session<S> {
     /// # Errors
     /// [`Error::Store`] if the session has ended, [`Error::NotLoggedIn`] if there was none.
     pub fn touch(&self) -> Result<()> {
-        match self.exchange.id(Activity::Counted) {
-            Some(id) => self.exchange.noted(id, self.store().touch(id)),
-            None => Err(Error::NotLoggedIn(self.missing())),
-        }
+        self.exchange.with(Activity::Counted, |id| self.store().touch(id))
     }
 }
 

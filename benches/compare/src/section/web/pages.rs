@@ -44,7 +44,8 @@ pub fn serve(
     let runtime = runtime.map_err(|error| error.to_string())?;
     let mut server = None;
     let (app, cookies) = match name {
-        "no-session" => (no_session(), vec![String::new()]),
+        // The same requests, cookies and all, of which this server takes no notice.
+        "no-session" => (no_session(), our_layer(sessions).1),
         "cloakroom" => our_layer(sessions),
         "cloakroom-tower" => {
             let store = Store::builder().capacity(sessions).in_memory();
