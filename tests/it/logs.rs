@@ -38,7 +38,7 @@ const SECRET: [u8; 32] = *b"thirty-two bytes known to nobody";
 static LISTENS: AtomicBool = AtomicBool::new(false);
 static LOG: Mutex<String> = Mutex::new(String::new());
 /// One test listens at a time.
-static TURN: Mutex<()> = Mutex::new(());
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 struct Listener;
 
@@ -107,7 +107,7 @@ async fn listen(what: impl Future<Output = ()>) -> String {
         log::set_logger(&Listener).expect("nobody else listens");
         log::set_max_level(log::LevelFilter::Trace);
     });
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = TURN.lock().await;
     LISTENS.store(true, Relaxed);
     what.await;
     LISTENS.store(false, Relaxed);
