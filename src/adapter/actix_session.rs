@@ -65,10 +65,10 @@ use std::time::Duration;
 use ::actix_session::storage::{LoadError, SaveError, SessionKey, SessionStore, UpdateError};
 use serde_json::Value as Json;
 
-use super::keeper::{Expiry, Keeper};
+use super::keeper::{Expiry, Keeper, as_it_is, is_applications};
 use super::loaded::{LOADED, Loaded};
 pub use super::merge::OnConflict;
-use super::merge::Refused;
+use super::merge::{Refused, Save};
 use super::own::Own;
 use crate::attributes::{Attributes, Value};
 use crate::error::{Error, Malformed, Missing, Reason};
@@ -162,13 +162,14 @@ impl CloakroomStore {
         &self,
         key: &SessionKey,
         loaded: Option<&Loaded>,
-        data: Attributes,
+        data: &Attributes,
         idle: Duration,
     ) -> Result<(), Refused> {
         let id = CloakroomStore::session_id(key).map_err(Error::from)?;
-        let expiry = Expiry { idle, date: None };
-        let loaded = loaded.filter(|loaded| loaded.id == id);
-        self.keeper.save(id, loaded, &Own::default(), data, expiry).map(drop)
+        let loaded = loaded.filter(|loaded| loaded.id() == id);
+        let (own, given) = (Own::default(), data.iter().filter(|(key, _)| is_applications(key)));
+        let save = Save::of(&self.keeper.rules, loaded, &own, given, as_it_is)?;
+        self.keeper.save(id, &save, Expiry { idle, date: None }).map(drop)
     }
 }
 
@@ -200,7 +201,7 @@ impl SessionStore for CloakroomStore {
         ttl: &time::Duration,
     ) -> Result<SessionKey, UpdateError> {
         let (loaded, data) = taken(state);
-        match self.save_changes(&key, loaded.as_ref(), data.clone(), idle(ttl)) {
+        match self.save_changes(&key, loaded.as_ref(), &data, idle(ttl)) {
             Ok(()) => Ok(key),
             Err(Refused::Store(
                 Error::Malformed(_)

@@ -90,16 +90,17 @@ impl Keeper {
         mut new: Attributes,
         expiry: Expiry,
     ) -> Result<(Attributes, CreateOptions)> {
-        strip(&mut new);
+        new.retain(|key, _| is_applications(key));
         let mut options =
             CreateOptions::new().idle_timeout(expiry.idle).lifetime(self.rules.lifetime);
-        let deleted = loaded.and_then(|loaded| self.deleted.take(loaded.id));
+        let deleted = loaded.and_then(|loaded| self.deleted.take(loaded.id()));
         if let Some(deleted) = deleted {
             let rules = Rules { on_conflict: OnConflict::LastWins, ..self.rules.clone() };
             let mut data = deleted.to_data()?;
-            strip(&mut data);
+            data.retain(|key, _| is_applications(key));
+            let save = Save::of(&rules, loaded, own, new.iter(), as_it_is)?;
             // Nothing is refused by these rules.
-            if (Save { rules: &rules, loaded, own, new: &new }).apply(&mut data).is_ok() {
+            if save.apply(&mut data).is_ok() {
                 new = data;
             }
             options = deleted.owner().into_iter().fold(options, CreateOptions::owner);
@@ -126,21 +127,16 @@ impl Keeper {
     pub(super) fn save(
         &self,
         id: SessionId,
-        loaded: Option<&Loaded>,
-        own: &Own,
-        mut new: Attributes,
+        save: &Save<'_>,
         expiry: Expiry,
     ) -> Result<Own, Refused> {
-        strip(&mut new);
-        let save = Save { rules: &self.rules, loaded, own, new: &new };
         let before = self.store.try_update(id, |data| {
-            let before = data.remove(EXPIRY);
+            let before = data.get(EXPIRY).and_then(Expiry::from_value);
             save.apply(data)?;
             data.set(EXPIRY, expiry.to_value());
             Ok::<_, Refused>(before)
         })?;
-        let idle = before.as_ref().and_then(Expiry::from_value).map(|before| before.idle);
-        if idle != Some(expiry.idle) {
+        if before.map(|before| before.idle) != Some(expiry.idle) {
             self.store.set_timeouts(id, expiry.idle, self.rules.lifetime)?;
         }
         Ok(save.left())
@@ -149,8 +145,7 @@ impl Keeper {
     /// The keys of a request that are not as it loaded them.
     #[cfg(feature = "actix-session-011")]
     pub(super) fn changed(&self, loaded: &Loaded, mut new: Attributes) -> Attributes {
-        strip(&mut new);
-        new.retain(|key, value| !loaded.has(key, value));
+        new.retain(|key, value| is_applications(key) && !loaded.has(key, value));
         new
     }
 
@@ -180,10 +175,14 @@ impl Keeper {
     }
 }
 
-/// Takes out what is not the application's.
-fn strip(data: &mut Attributes) {
-    data.remove(LOADED);
-    data.remove(EXPIRY);
+/// Not a key of these stores.
+pub(super) fn is_applications(key: &str) -> bool {
+    key != LOADED && key != EXPIRY
+}
+
+/// A value that needs no conversion.
+pub(super) fn as_it_is(_: &str, value: &Value) -> Result<Value> {
+    Ok(value.clone())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::digest::Given;
 use super::loaded::{KeyDigest, Loaded, Seen};
 use super::own::Own;
 use crate::attributes::{Attributes, Value};
@@ -72,16 +73,53 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// A save: what it started from, with what it made of it.
+/// A save: what became of the keys that a request was given.
 pub(super) struct Save<'a> {
-    pub(super) rules: &'a Rules,
+    rules: &'a Rules,
     /// None: it says nothing about what was there, and replaces all of it.
-    pub(super) loaded: Option<&'a Loaded>,
-    pub(super) own: &'a Own,
-    pub(super) new: &'a Attributes,
+    loaded: Option<&'a Loaded>,
+    own: &'a Own,
+    /// Keys that are not as the request saw them.
+    changed: Vec<Changed<'a>>,
+    /// Keys that it saw, or wrote itself, and that it gives back no more; in order.
+    gone: Vec<KeyDigest>,
 }
 
-impl Save<'_> {
+struct Changed<'a> {
+    name: &'a str,
+    key: KeyDigest,
+    value: Value,
+}
+
+impl<'a> Save<'a> {
+    /// What a request gives back, of which `convert` makes values, where they changed.
+    ///
+    /// # Errors
+    /// Those of `convert`.
+    pub(super) fn of<V: Given + 'a, E>(
+        rules: &'a Rules,
+        loaded: Option<&'a Loaded>,
+        own: &'a Own,
+        given: impl Iterator<Item = (&'a str, &'a V)>,
+        convert: impl Fn(&str, &V) -> Result<Value, E>,
+    ) -> Result<Save<'a>, E> {
+        let mut save = Save { rules, loaded, own, changed: Vec::new(), gone: Vec::new() };
+        let mut there = Vec::new();
+        for (name, value) in given {
+            let key = KeyDigest::of(name);
+            there.push(key);
+            if loaded.is_none() || !is(save.base(key), Some(value)) {
+                let value = convert(name, value)?;
+                save.changed.push(Changed { name, key, value });
+            }
+        }
+        there.sort_unstable();
+        let known = own.keys().chain(loaded.iter().flat_map(|loaded| loaded.keys()));
+        save.gone = known.filter(|key| there.binary_search(key).is_err()).collect();
+        save.gone.sort_unstable();
+        Ok(save)
+    }
+
     /// What this request saw of a key, or left there itself.
     fn base(&self, key: KeyDigest) -> Option<Seen> {
         let loaded = || self.loaded.and_then(|loaded| loaded.get(key));
@@ -91,20 +129,11 @@ impl Save<'_> {
     /// What this request has left of each key that it changed, by this save or an earlier one.
     pub(super) fn left(&self) -> Own {
         let mut left = self.own.clone();
-        let mut there = Vec::with_capacity(self.new.len());
-        for (name, value) in self.new {
-            let key = KeyDigest::of(name);
-            there.push(key);
-            if !is(self.base(key), Some(value)) {
-                left.set(key, Some(Seen::of(name, value, self.rules)));
-            }
+        for Changed { name, key, value } in &self.changed {
+            left.set(*key, Some(Seen::of(name, value, self.rules)));
         }
-        there.sort_unstable();
-        let loaded = self.loaded.iter().flat_map(|loaded| loaded.keys());
-        for key in self.own.keys().chain(loaded) {
-            if there.binary_search(&key).is_err() {
-                left.set(key, None);
-            }
+        for &key in &self.gone {
+            left.set(key, None);
         }
         left
     }
@@ -115,21 +144,31 @@ impl Save<'_> {
     /// [`Refused::Conflict`]; the data is then of no use.
     pub(super) fn apply(&self, current: &mut Attributes) -> Result<(), Refused> {
         if self.loaded.is_none() {
-            *current = self.new.clone();
+            let pair = |changed: &Changed<'_>| (changed.name.to_owned(), changed.value.clone());
+            *current = self.changed.iter().map(pair).collect();
             return Ok(());
         }
-        for (name, value) in self.new {
-            let base = self.base(KeyDigest::of(name));
-            if !is(base, Some(value))
-                && let Some(value) = self.settle(name, base, current.get(name), value)?
-            {
-                current.set(name, value);
+        for Changed { name, key, value } in &self.changed {
+            let base = self.base(*key);
+            if let Some(value) = self.settle(name, base, current.get(name), value)? {
+                current.set(*name, value);
             }
         }
+        if !self.gone.is_empty() {
+            self.remove_gone(current)?;
+        }
+        Ok(())
+    }
+
+    fn remove_gone(&self, current: &mut Attributes) -> Result<(), Refused> {
         let mut removed = Vec::new();
-        for (name, now) in current.iter().filter(|(name, _)| !self.new.contains_key(name)) {
-            // A key that this request never saw is somebody else's.
-            let Some(base) = self.base(KeyDigest::of(name)) else { continue };
+        for (name, now) in &*current {
+            let key = KeyDigest::of(name);
+            if self.gone.binary_search(&key).is_err() {
+                continue;
+            }
+            // What this request removed already is somebody else's by now.
+            let Some(base) = self.base(key) else { continue };
             if !base.is(now) && self.rules.on_conflict == OnConflict::Refuse {
                 return Err(Refused::Conflict(name.to_owned()));
             }
@@ -171,7 +210,7 @@ fn is_only_set(value: &Value) -> bool {
 }
 
 /// Whether a key is as it was seen, or not seen.
-fn is(seen: Option<Seen>, now: Option<&Value>) -> bool {
+fn is(seen: Option<Seen>, now: Option<&impl Given>) -> bool {
     match (seen, now) {
         (None, None) => true,
         (Some(seen), Some(now)) => seen.is(now),

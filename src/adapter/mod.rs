@@ -18,6 +18,8 @@ pub mod actix_session;
 #[cfg(feature = "axum-08")]
 pub mod axum;
 #[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
+mod digest;
+#[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
 mod keeper;
 #[cfg(any(feature = "actix-session-011", feature = "tower-sessions-015"))]
 mod loaded;

@@ -66,10 +66,10 @@ use time::OffsetDateTime;
 use tower_sessions_core::session::{Id, Record};
 use tower_sessions_core::session_store::{self, ExpiredDeletion, SessionStore};
 
-use super::keeper::{Expiry, Keeper};
+use super::keeper::{Expiry, Keeper, is_applications};
 use super::loaded::{LOADED, Loaded};
 pub use super::merge::OnConflict;
-use super::merge::Refused;
+use super::merge::{Refused, Save};
 use super::own::Own;
 use super::recent::Recent;
 use crate::attributes::{Attributes, Value};
@@ -188,9 +188,11 @@ impl CloakroomStore {
 impl SessionStore for CloakroomStore {
     /// Creates a session under a new id, which the record then has.
     async fn create(&self, record: &mut Record) -> session_store::Result<()> {
-        let new = attributes(&record.data)?;
+        let pair = |(key, json): (&str, &Json)| Ok((key.to_owned(), to_value(key, json)?));
+        let new: Attributes =
+            given(&record.data).map(pair).collect::<session_store::Result<_>>()?;
         let before = loaded(record);
-        let own = before.as_ref().map(|before| self.written.get(request(before.id, record)));
+        let own = before.as_ref().map(|before| self.written.get(request(before.id(), record)));
         let own = own.unwrap_or_default();
         let mut created = Loaded::of(SessionId(0), &new, &self.keeper.rules);
         let expiry = expiry(record.expiry_date);
@@ -198,7 +200,7 @@ impl SessionStore for CloakroomStore {
         let (data, options) = creation.map_err(refused)?;
         let token: ShortToken = self.keeper.store.create_under(&data, &options).map_err(refused)?;
         record.id = Id(i128::from_le_bytes(token.0));
-        created.id = token.id();
+        created.set_id(token.id());
         record.data.insert(LOADED.to_owned(), created.to_text().into());
         Ok(())
     }
@@ -207,11 +209,11 @@ impl SessionStore for CloakroomStore {
     async fn save(&self, record: &Record) -> session_store::Result<()> {
         let session = CloakroomStore::session_id(&record.id);
         let request = request(session, record);
-        let loaded = loaded(record).filter(|loaded| loaded.id == session);
+        let loaded = loaded(record).filter(|loaded| loaded.id() == session);
         let own = self.written.get(request);
-        let new = attributes(&record.data)?;
-        let expiry = expiry(record.expiry_date);
-        let left = self.keeper.save(session, loaded.as_ref(), &own, new, expiry);
+        let rules = &self.keeper.rules;
+        let save = Save::of(rules, loaded.as_ref(), &own, given(&record.data), to_value)?;
+        let left = self.keeper.save(session, &save, expiry(record.expiry_date));
         let left = left.map_err(not_saved)?;
         // Most requests change nothing but the expiry.
         if !left.is_empty() {
@@ -260,14 +262,14 @@ fn loaded(record: &Record) -> Option<Loaded> {
 }
 
 /// A record's data, without what is not the application's.
-fn attributes(data: &HashMap<String, Json>) -> session_store::Result<Attributes> {
-    let pairs = data.iter().filter(|(key, _)| *key != LOADED).map(|(key, value)| {
-        let value = Value::try_from(value.clone());
-        value.map(|value| (key.clone(), value)).map_err(|error| {
-            session_store::Error::Encode(format!("the value of the key {key:?}: {error}"))
-        })
-    });
-    pairs.collect()
+fn given(data: &HashMap<String, Json>) -> impl Iterator<Item = (&str, &Json)> {
+    data.iter().map(|(key, value)| (&**key, value)).filter(|(key, _)| is_applications(key))
+}
+
+fn to_value(key: &str, value: &Json) -> session_store::Result<Value> {
+    Value::try_from(value.clone()).map_err(|error| {
+        session_store::Error::Encode(format!("the value of the key {key:?}: {error}"))
+    })
 }
 
 /// How a session expires that has to be gone at this moment.
