@@ -8,7 +8,9 @@ use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Arc, Mutex, lock};
 use crate::worker::Worker;
 
-/// How often the thread looks.
+/// How often the thread looks. At first more often: a process that is killed and started again and
+/// again may never live for long, and each time it leaves more of the log.
+const INTERVAL_FIRST: Duration = Duration::from_millis(5);
 const INTERVAL: Duration = Duration::from_millis(200);
 /// After a snapshot failed, the next one waits so many rounds: 10 seconds.
 const ROUNDS_AFTER_FAILURE: u32 = 50;
@@ -48,8 +50,10 @@ impl Saver {
             let shared = Arc::clone(&shared);
             move || {
                 let mut pause = 0;
+                let mut interval = INTERVAL_FIRST;
                 loop {
-                    std::thread::park_timeout(INTERVAL);
+                    std::thread::park_timeout(interval);
+                    interval = INTERVAL.min(interval * 2);
                     let Some(sessions) = store.upgrade() else { return };
                     if sessions.closing.load(Relaxed) {
                         return;

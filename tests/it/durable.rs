@@ -211,6 +211,25 @@ fn short_runs_bound_the_log() {
     assert_eq!(store.stats().live, 30);
 }
 
+/// One that never lives for long finds the time for a snapshot in some of its lives.
+#[test]
+fn lives_of_moments_bound_the_log() {
+    let directory = Directory::new("moments");
+    let text = "x".repeat(4096);
+    for life in 0..40 {
+        let store: Store = small().snapshot_bytes(256 << 10).open(&directory.0).unwrap();
+        let id = store.create(data(life)).unwrap().id();
+        for _ in 0..16 {
+            store.update(id, |s| s.set("text", text.clone())).unwrap();
+        }
+        // The saver's thread looks five times a second, but for the first moments.
+        std::thread::sleep(Duration::from_millis(60));
+        drop(store);
+    }
+    assert_eq!(directory.files("snapshot-").len(), 1);
+    assert!(directory.files("log-").len() < 40, "{:?}", directory.files("log-"));
+}
+
 /// A directory belongs to one store; who waits gets it once the other has closed.
 #[test]
 fn a_directory_is_locked() {
