@@ -8,9 +8,12 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
+
+use crate::support::{Directory, Stopwatch};
 
 const REMOVAL: &str =
     "id=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT";
@@ -299,10 +302,8 @@ fn ctrl_c_ends_the_server_although_a_connection_is_open() {
 #[cfg(unix)]
 #[test]
 fn sessions_outlive_the_server() {
-    let name = format!("cloakroom-login-{}", std::process::id());
-    let directory = std::env::temp_dir().join(name);
-    let _ = std::fs::remove_dir_all(&directory);
-    let args = ["--sessions", directory.to_str().unwrap()];
+    let directory = Directory::new("login");
+    let args = ["--sessions", directory.0.to_str().unwrap()];
     let mut server = Server::start(&args);
     let mut browser = server.browser();
     browser.get("/").assert_visit(1);
@@ -319,8 +320,87 @@ fn sessions_outlive_the_server() {
         browser.address = server.address.clone();
     }
     browser.get("/").assert_visit(visits + 1);
-    drop(server);
-    let _ = std::fs::remove_dir_all(&directory);
+}
+
+/// A deploy under load, the new server waiting for the old one's sessions: users get no answer for
+/// a moment, then go on where they were; nobody is logged out, no visit that was answered is lost.
+#[cfg(unix)]
+#[test]
+fn a_deploy_under_load_logs_nobody_out() {
+    let directory = Directory::new("login-deploy");
+    let args = ["--sessions", directory.0.to_str().unwrap()];
+    let mut old = Server::start(&args);
+    let address = Mutex::new(old.address.clone());
+    let (clock, is_over) = (Stopwatch::start(), AtomicBool::new(false));
+    let users: Vec<User> = thread::scope(|scope| {
+        let visit = || {
+            let mut browser = old.browser();
+            assert_eq!(browser.post("/login", ALICE).status, 303);
+            let (address, clock, is_over) = (&address, &clock, &is_over);
+            scope.spawn(move || User::visit_until(is_over, browser, address, clock))
+        };
+        let users: Vec<_> = (0..4).map(|_| visit()).collect();
+        thread::sleep(Duration::from_millis(300));
+        let new = scope.spawn(|| Server::start(&args));
+        thread::sleep(Duration::from_millis(300));
+        let pid = old.child.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert_eq!(old.child.wait().code(), Some(0));
+        let new = new.join().unwrap();
+        address.lock().unwrap().clone_from(&new.address);
+        thread::sleep(Duration::from_millis(300));
+        is_over.store(true, Relaxed);
+        users.into_iter().map(|user| user.join().unwrap()).collect()
+    });
+    let last = users.iter().map(|user| user.last_of_old).max().unwrap();
+    let first = users.iter().map(|user| user.first_of_new.expect("each goes on")).min().unwrap();
+    let visits: u32 = users.iter().map(|user| user.visits).sum();
+    println!("{visits} visits, {:?} without an answer", first.saturating_sub(last));
+}
+
+/// Who visits again and again, and what he saw.
+#[cfg(unix)]
+#[derive(Default)]
+struct User {
+    visits: u32,
+    /// When the servers answered.
+    last_of_old: Duration,
+    first_of_new: Option<Duration>,
+}
+
+#[cfg(unix)]
+impl User {
+    fn visit_until(
+        is_over: &AtomicBool,
+        mut browser: Browser,
+        address: &Mutex<String>,
+        clock: &Stopwatch,
+    ) -> User {
+        let (first_address, mut user) = (browser.address.clone(), User::default());
+        let mut in_doubt = false;
+        // Not for ever, should the test fail elsewhere.
+        while !is_over.load(Relaxed) && clock.elapsed() < Duration::from_secs(60) {
+            browser.address.clone_from(&address.lock().unwrap());
+            let Ok(answer) = browser.try_send("GET", "/account", &[], "") else {
+                // It may have been counted.
+                in_doubt = true;
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            };
+            assert!(answer.body.contains("Hello, alice"), "{}: {}", answer.status, answer.body);
+            user.visits += 1;
+            let mut possible = user.visits..=user.visits + u32::from(in_doubt);
+            let counted = possible.find(|&visit| answer.is_visit(visit));
+            user.visits = counted.unwrap_or_else(|| panic!("{}: {}", user.visits, answer.body));
+            in_doubt = false;
+            if browser.address == first_address {
+                user.last_of_old = clock.elapsed();
+            } else {
+                user.first_of_new.get_or_insert_with(|| clock.elapsed());
+            }
+        }
+        user
+    }
 }
 
 // ---- The server ----------------------------------------------------------------------------
@@ -444,6 +524,17 @@ impl Browser {
     }
 
     fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], form: &str) -> Answer {
+        let answer = self.try_send(method, path, headers, form);
+        answer.unwrap_or_else(|error| panic!("{method} {path}: no answer ({error})"))
+    }
+
+    fn try_send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        form: &str,
+    ) -> Result<Answer, String> {
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nConnection: close\r\n",
             self.address, self.agent
@@ -460,19 +551,20 @@ impl Browser {
         }
         request += &format!("\r\n{form}");
 
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let stream = TcpStream::connect(&self.address);
+        let mut stream = stream.map_err(|error| error.to_string())?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         // A server that refuses a request may hang up before it has read it all.
         let _ = stream.write_all(request.as_bytes());
         let mut bytes = Vec::new();
         let end = stream.read_to_end(&mut bytes);
-        let answer = Answer::parse(&String::from_utf8(bytes).unwrap())
-            .unwrap_or_else(|| panic!("{method} {path}: no answer ({end:?})"));
+        let answer = Answer::parse(&String::from_utf8(bytes).unwrap());
+        let answer = answer.ok_or_else(|| format!("{end:?}"))?;
         if let Some(line) = answer.header("set-cookie") {
             let (pair, attributes) = line.split_once(';').unwrap();
             self.cookie = (!attributes.contains("Max-Age=0")).then(|| pair.to_owned());
         }
-        answer
+        Ok(answer)
     }
 }
 
@@ -503,10 +595,14 @@ impl Answer {
         assert_eq!(self.header("vary"), Some("Cookie"));
     }
 
+    fn is_visit(&self, visit: u32) -> bool {
+        let expected = format!("This is visit {visit} of this session.");
+        self.status == 200 && self.body.contains(&expected)
+    }
+
     #[track_caller]
     fn assert_visit(&self, visit: u32) {
-        let expected = format!("This is visit {visit} of this session.");
-        assert!(self.status == 200 && self.body.contains(&expected), "{}", self.body);
+        assert!(self.is_visit(visit), "{}", self.body);
     }
 
     /// The lines of the list of devices.
