@@ -51,16 +51,17 @@ impl Load {
     }
 }
 
-/// One thread of wrk keeps up with two cores of servers; its time is counted in whole seconds.
+/// One thread of wrk keeps up with two cores of servers, as long as it does not have to put its
+/// requests together; its time is counted in whole seconds.
 fn by_wrk(address: SocketAddr, cookies: &Path, time: Duration) -> Result<Loaded, String> {
     let script = cookies.with_extension("lua");
     let lines = [
-        "local cookies = {}".into(),
-        format!("for line in io.lines({cookies:?}) do cookies[#cookies + 1] = line end"),
-        "math.randomseed(os.time())".into(),
+        "local requests = {}".into(),
         "local head = \"GET / HTTP/1.1\\r\\nhost: a\\r\\ncookie: id=\"".into(),
-        "request = function() return head .. cookies[math.random(#cookies)] .. \"\\r\\n\\r\\n\" end"
-            .to_owned(),
+        format!("for line in io.lines({cookies:?}) do"),
+        "requests[#requests + 1] = head .. line .. \"\\r\\n\\r\\n\" end".into(),
+        "math.randomseed(os.time())".into(),
+        "request = function() return requests[math.random(#requests)] end".to_owned(),
     ];
     std::fs::write(&script, lines.join("\n")).map_err(|error| error.to_string())?;
     let seconds = time.as_secs_f64().ceil() as u64;
