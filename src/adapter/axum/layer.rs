@@ -20,10 +20,10 @@ use crate::{Attributes, SessionData};
 /// Puts the [`Session`] into each request, and the cookie into the response.
 ///
 /// It reads the `Cookie` header, and nothing else happens unless a handler asks. Neither a boxed
-/// future nor a task is made per request. The values of `Cookie` and `Authorization` are marked as
-/// [sensitive](http::HeaderValue::set_sensitive): what logs the headers of a request inside this
-/// layer shows `Sensitive` in their place. A layer outside of it, as `TraceLayer` of tower-http
-/// often is, sees them as they came.
+/// future nor a task is made per request. The values of `Cookie`, and of `Authorization` if it is
+/// read, are marked as [sensitive](http::HeaderValue::set_sensitive): what logs the headers of a
+/// request inside this layer shows `Sensitive` in their place. A layer outside of it, as
+/// `TraceLayer` of tower-http often is, sees them as they came.
 ///
 /// # Examples
 /// ```
@@ -110,9 +110,13 @@ where
             None
         } else {
             let headers = request.headers();
-            let open = self.sessions.begin(values(headers, COOKIE), values(headers, AUTHORIZATION));
-            for name in [COOKIE, AUTHORIZATION] {
-                keep_out_of_logs(request.headers_mut(), name);
+            let accepts_bearer = self.sessions.accepts_bearer();
+            let authorization = accepts_bearer.then(|| values(headers, AUTHORIZATION));
+            let authorization = authorization.into_iter().flatten();
+            let open = self.sessions.begin(values(headers, COOKIE), authorization);
+            keep_out_of_logs(request.headers_mut(), COOKIE);
+            if accepts_bearer {
+                keep_out_of_logs(request.headers_mut(), AUTHORIZATION);
             }
             request.extensions_mut().insert(open.session());
             Some(open)

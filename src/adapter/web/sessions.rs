@@ -169,7 +169,7 @@ impl<S> Sessions<S> {
         &self.settings.cookie
     }
 
-    pub(super) fn accepts_bearer(&self) -> bool {
+    pub(crate) fn accepts_bearer(&self) -> bool {
         self.settings.accepts_bearer
     }
 
