@@ -13,6 +13,9 @@
 //! After a write that failed nobody knows what is in the file. The log goes on in a new segment,
 //! whose link says that what was refused is not a part of it.
 //!
+//! A thread works ahead of the frames, see `log/ahead.rs`: it makes the next segment, and touches
+//! the pages that the next frames will need.
+//!
 //! A segment is made whole before it is used, its header durable, its blocks reserved. The first
 //! frame in it tells where the segment before ended. The last [`RESERVE_BYTES`] are for ends only,
 //! so that a logout finds room on a full disk.
@@ -21,22 +24,22 @@ use std::io;
 use std::sync::PoisonError;
 
 use super::entry::Entry;
-use super::files::{File, Files, Mapping};
+use super::files::{File, Files};
 use super::frame::{self, Header, body_sum, frame_len};
 use super::maker::{Maker, Segment};
 use super::segment::{Previous, SEGMENT_HEADER_BYTES, SegmentName};
 use crate::sync::atomic::{
     AtomicBool, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Release,
 };
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, lock_soon};
+
+mod ahead;
 
 /// What ends and moves may use of a segment when no other can be made: at most this, and at most
 /// a quarter of it.
 const RESERVE_BYTES: u64 = 256 * 1024;
 /// The first frame of a segment.
 const LINK_BYTES: usize = frame_len(32);
-/// How much of a segment is touched beforehand.
-const PREFAULT_BYTES: usize = 4 << 20;
 
 /// How urgently a frame needs room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,6 +76,8 @@ pub(crate) struct Log<F: Files> {
     tail: Mutex<Tail<F>>,
     /// Told when nobody is making the next segment any more.
     made: Condvar,
+    /// Tells the thread that works ahead that frames come near to where it is.
+    near: Condvar,
     /// One sync at a time. Counts those that failed.
     syncing: Mutex<u64>,
     /// The highest position known to be durable.
@@ -112,6 +117,12 @@ struct Tail<F: Files> {
     next: Option<Segment<F>>,
     /// Somebody is making the next one.
     making: bool,
+    /// Up to here the segment's pages were touched beforehand.
+    touched: usize,
+    /// The thread that works ahead is to be woken once frames have come here.
+    near_at: usize,
+    /// That thread is to end.
+    closing: bool,
     /// Bytes of frames since the log began.
     bytes: u64,
 }
@@ -138,13 +149,17 @@ impl<F: Files> Log<F> {
             unsynced: Vec::new(),
             next: None,
             making: false,
+            touched: ahead::AHEAD_BYTES,
+            near_at: usize::MAX,
+            closing: false,
             bytes: 0,
         };
         tail.link(previous, &maker, previous.last)?;
         let durable = AtomicU64::new(previous.last);
         let failed = AtomicBool::new(false);
-        let (tail, made, syncing) = (Mutex::new(tail), Condvar::new(), Mutex::new(0));
-        Ok(Log { maker, tail, made, syncing, durable, failed })
+        let (tail, syncing) = (Mutex::new(tail), Mutex::new(0));
+        let (made, near) = (Condvar::new(), Condvar::new());
+        Ok(Log { maker, tail, made, near, syncing, durable, failed })
     }
 
     /// The sum that a body needs to be appended.
@@ -163,7 +178,7 @@ impl<F: Files> Log<F> {
         sum: u64,
         need: Need,
     ) -> Result<u64, Refused> {
-        let mut tail = lock(&self.tail);
+        let mut tail = lock_soon(&self.tail);
         let len = frame_len(body.len());
         if tail.soiled > tail.offset {
             tail = self.settled(tail);
@@ -191,6 +206,10 @@ impl<F: Files> Log<F> {
         // Acquire pairs with the AcqRel of whoever published it.
         tail.put(kind, body, sum, self.durable.load(Acquire))?;
         tail.last_change = tail.last;
+        if tail.offset >= tail.near_at {
+            tail.near_at = usize::MAX;
+            self.near.notify_one();
+        }
         Ok(tail.last)
     }
 
@@ -222,6 +241,7 @@ impl<F: Files> Log<F> {
         tail.unlinked.get_or_insert(present);
         let old = std::mem::replace(&mut tail.segment, next);
         (tail.offset, tail.soiled) = (SEGMENT_HEADER_BYTES, 0);
+        (tail.touched, tail.near_at) = (ahead::AHEAD_BYTES, 0);
         tail.unsynced.push(old.file);
         self.link(tail)
     }
@@ -233,34 +253,6 @@ impl<F: Files> Log<F> {
             tail.link(previous, &self.maker, self.durable())?;
             tail.unlinked = None;
         }
-        Ok(())
-    }
-
-    /// Whether the next segment should be made now: the present one is half full.
-    pub(crate) fn wants_next(&self) -> bool {
-        let tail = lock(&self.tail);
-        tail.next.is_none() && tail.offset as u64 > self.maker.segment_bytes / 2
-    }
-
-    /// Makes the next segment beforehand, so that no append has to.
-    pub(crate) fn prepare_next(&self) -> Result<(), Refused> {
-        let name = {
-            let mut tail = lock(&self.tail);
-            if tail.making || tail.next.is_some() {
-                return Ok(());
-            }
-            tail.making = true;
-            tail.next_name()
-        };
-        // Appends go on meanwhile, as long as the present segment has room.
-        let made = self.maker.segment(name);
-        if let Ok(Segment { mapping: Some(mapping), .. }) = &made {
-            mapping.prefault(0, PREFAULT_BYTES);
-        }
-        let mut tail = lock(&self.tail);
-        tail.making = false;
-        self.made.notify_all();
-        tail.next = Some(made?);
         Ok(())
     }
 

@@ -84,7 +84,8 @@ const TOUCHES_MAX: usize = 1024;
 /// The journal of one open store.
 pub(crate) struct Journal<F: Files> {
     shared: Arc<Shared<F>>,
-    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// That which commits, and that which works ahead.
+    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
     generation: u32,
     /// Whatever has to stay until the last write.
     held: Mutex<Option<Box<dyn std::any::Any + Send>>>,
@@ -129,16 +130,23 @@ impl<F: Files> Journal<F> {
         calendar: Calendar,
     ) -> Result<Journal<F>> {
         let shared = Arc::new(Shared::open(files, survey, keeping, calendar)?);
-        let thread = {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new()
-                .name("cloakroom-commit".into())
-                .spawn(move || shared.run())
-                .map_err(Error::Thread)?
+        let journal = Journal {
+            shared,
+            threads: Mutex::new(Vec::new()),
+            generation: fork::generation(),
+            held: Mutex::new(None),
+            snapshot_failures: AtomicU64::new(0),
         };
-        let thread = Mutex::new(Some(thread));
-        let (generation, held) = (fork::generation(), Mutex::new(None));
-        Ok(Journal { shared, thread, generation, held, snapshot_failures: AtomicU64::new(0) })
+        journal.start("cloakroom-commit", Shared::run)?;
+        journal.start("cloakroom-ahead", |shared| shared.log.run_ahead())?;
+        Ok(journal)
+    }
+
+    fn start(&self, name: &str, run: fn(&Shared<F>)) -> Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || run(&shared));
+        lock(&self.threads).push(thread.map_err(Error::Thread)?);
+        Ok(())
     }
 
     /// Writes down what is about to be done, under the lock that makes it happen. Returns its
@@ -211,21 +219,27 @@ impl<F: Files> Journal<F> {
         Taking::begin(&self.shared, generation)
     }
 
-    /// Writes everything down for good, stops the thread.
+    /// Writes everything down for good, stops the threads.
     ///
     /// # Errors
     /// [`Error::NotDurable`].
     pub(crate) fn close(&self) -> Result<()> {
-        let Some(thread) = lock(&self.thread).take() else { return Ok(()) };
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return Ok(());
+        }
         if self.generation != fork::generation() {
-            // The thread is the parent's.
-            std::mem::forget(thread);
+            // The threads are the parent's.
+            std::mem::forget(threads);
             return Err(Error::Forked);
         }
         lock(&self.shared.commits).stop = true;
         self.shared.wake.notify_all();
-        // A panic of the thread was reported when it happened.
-        let _ = thread.join();
+        self.shared.log.stop_ahead();
+        for thread in threads {
+            // A panic of a thread was reported when it happened.
+            let _ = thread.join();
+        }
         self.shared.commit()?;
         self.shared.log.mark();
         Ok(())
@@ -246,7 +260,7 @@ thread_local! {
 }
 
 impl<F: Files> Shared<F> {
-    /// All of a journal but its thread.
+    /// All of a journal but its threads.
     fn open(
         files: Arc<F>,
         survey: &Survey<F>,
@@ -344,10 +358,6 @@ impl<F: Files> Shared<F> {
                 }
             } else {
                 self.log.mark();
-            }
-            if self.log.wants_next() {
-                // Without room it is tried again with the next commit; appends say so meanwhile.
-                let _ = self.log.prepare_next();
             }
         }
     }

@@ -372,8 +372,6 @@ impl Mapping for CrashMapping {
             self.handle.with(|inode| inode.change(change));
         }
     }
-
-    fn prefault(&self, _offset: usize, _len: usize) {}
 }
 
 /// A view of a [`CrashFile`].

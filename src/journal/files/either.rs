@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::crash::CrashDisk;
 use super::faulty::Faulty;
 use super::real::{Lock, RealFiles};
-use super::{File, Files, Mapping};
+use super::{File, Files, Mapping, Pages};
 
 type Simulated = Faulty<CrashDisk>;
 
@@ -151,8 +151,8 @@ impl<R: Mapping, S: Mapping> Mapping for Either<R, S> {
         both!(self, mapping => mapping.write(offset, bytes));
     }
 
-    fn prefault(&self, offset: usize, len: usize) {
-        both!(self, mapping => mapping.prefault(offset, len));
+    fn pages(&self) -> Option<Pages> {
+        both!(self, mapping => mapping.pages())
     }
 }
 

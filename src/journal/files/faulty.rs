@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{File, Files, Mapping};
+use super::{File, Files, Mapping, Pages};
 
 /// The kinds of operations.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -364,8 +364,8 @@ impl<M: Mapping> Mapping for FaultyMapping<M> {
         }
     }
 
-    fn prefault(&self, offset: usize, len: usize) {
-        self.inner.prefault(offset, len);
+    fn pages(&self) -> Option<Pages> {
+        self.inner.pages()
     }
 }
 

@@ -27,6 +27,8 @@ use std::io;
 use std::ops::Deref;
 use std::path::PathBuf;
 
+pub(crate) use real::Pages;
+
 /// One directory in which a journal keeps its files. Names are plain: no path of several parts.
 pub(crate) trait Files: Send + Sync + 'static {
     type File: File;
@@ -112,7 +114,8 @@ pub(crate) trait Mapping: Send + 'static {
     /// Copies `bytes` in. Panics when they do not fit.
     fn write(&mut self, offset: usize, bytes: &[u8]);
 
-    /// Touches the pages of a range beforehand, where the system can, so that a later write does
-    /// not fault. What is beyond the end is ignored.
-    fn prefault(&self, offset: usize, len: usize);
+    /// Its pages, for another thread to touch; None where nothing is gained by that.
+    fn pages(&self) -> Option<Pages> {
+        None
+    }
 }

@@ -8,15 +8,16 @@
 //! (2) so do the files: made with mode 0600, and checked when opened;
 //! (3) no name is followed through a symbolic link.
 //! Stores keep out of each other's way by [`RealFiles::lock`].
-#![allow(unsafe_code, reason = "a mapped file can be changed by others")]
+#![allow(unsafe_code, reason = "mapped files: others can change them, the log writes by address")]
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use memmap2::{Mmap, MmapMut, MmapOptions};
+use memmap2::{Mmap, MmapOptions, MmapRaw};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
@@ -353,18 +354,13 @@ impl File for RealFile {
                 "mapped beyond the file's end",
             ));
         }
-        // SAFETY: the bytes must not be changed by others, nor cut off, while a slice of them
-        // exists. (1) Outside of this process only its own user and root can: `check_access` at
-        // the directory and at the file, no symbolic links, mode 0600. Other stores of that user
-        // keep out by the lock of the directory. (2) In this process `RealMapping` is the only
-        // way to the mapping, and makes a slice only for the length of one `write`; that there is
-        // one writer is what `File::map` asks of the caller. Whoever cuts the file off from
-        // outside kills the process by SIGBUS.
-        let map = unsafe { MmapOptions::new().len(len).map_mut(&self.file) }?;
+        // No reference to its bytes is ever made. Whoever cuts the file off from outside kills the
+        // process by SIGBUS.
+        let map = MmapOptions::new().len(len).map_raw(&self.file)?;
         #[cfg(target_os = "linux")]
         // What it holds are sessions: left out of core dumps where the kernel can do that.
         let _ = map.advise(memmap2::Advice::DontDump);
-        Ok(RealMapping { map })
+        Ok(RealMapping { map: Arc::new(map) })
     }
 
     fn view(&self) -> io::Result<Mmap> {
@@ -386,26 +382,52 @@ impl File for RealFile {
 
 /// The first bytes of a file, mapped.
 pub(crate) struct RealMapping {
-    map: MmapMut,
+    map: Arc<MmapRaw>,
 }
 
 impl Mapping for RealMapping {
     #[inline]
     fn write(&mut self, offset: usize, bytes: &[u8]) {
-        self.map[offset..][..bytes.len()].copy_from_slice(bytes);
+        let len = self.map.len();
+        let fits = offset <= len && bytes.len() <= len - offset;
+        assert!(fits, "{} bytes at {offset} of a mapping of {len}", bytes.len());
+        let place = self.map.as_mut_ptr().wrapping_add(offset);
+        // SAFETY: (1) The place is inside of the mapping, which was just checked, and mapped as
+        // long as `self.map` lives. (2) Nothing else in this process reads or writes it meanwhile:
+        // `RealMapping` is not cloned and `self` is borrowed mutably, that there is one mapping of
+        // a file that is written is what `File::map` asks of the caller, and `Pages`, which share
+        // the address, only ask the kernel for pages, which leaves the bytes as they are. (3) So
+        // `bytes`, a reference to memory of this process, is not in there either: nobody can make
+        // one that is.
+        unsafe { place.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }
 
-    #[cfg(target_os = "linux")]
-    fn prefault(&self, offset: usize, len: usize) {
-        let offset = offset.min(self.map.len());
-        let len = len.min(self.map.len() - offset);
-        // Refused by kernels before 5.14, which changes speed only.
-        let _ = self.map.advise_range(memmap2::Advice::PopulateWrite, offset, len);
+    fn pages(&self) -> Option<Pages> {
+        cfg!(target_os = "linux").then(|| Pages { map: Arc::clone(&self.map) })
     }
+}
 
-    #[cfg(not(target_os = "linux"))]
-    fn prefault(&self, _offset: usize, _len: usize) {}
+/// The pages of a mapping, which stays mapped meanwhile.
+pub(crate) struct Pages {
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "never made there"))]
+    map: Arc<MmapRaw>,
+}
+
+impl Pages {
+    /// Touches a range beforehand, so that a later write does not fault. What is beyond the end is
+    /// ignored. Costs about a microsecond a page.
+    pub(crate) fn touch(&self, offset: usize, len: usize) {
+        #[cfg(target_os = "linux")]
+        {
+            let offset = offset.min(self.map.len());
+            let len = len.min(self.map.len() - offset);
+            // Refused by kernels before 5.14, which changes speed only.
+            let _ = self.map.advise_range(memmap2::Advice::PopulateWrite, offset, len);
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (offset, len);
+    }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
