@@ -121,8 +121,10 @@ struct Tail<F: Files> {
     touched: usize,
     /// The thread that works ahead is to be woken once frames have come here.
     near_at: usize,
-    /// That thread is to end.
-    closing: bool,
+    /// That thread runs, and has not been told to end.
+    has_thread: bool,
+    /// Mappings of older segments, for that thread to unmap: that takes a millisecond.
+    unmapped: Vec<<F::File as File>::Mapping>,
     /// Bytes of frames since the log began.
     bytes: u64,
 }
@@ -151,7 +153,8 @@ impl<F: Files> Log<F> {
             making: false,
             touched: ahead::AHEAD_BYTES,
             near_at: usize::MAX,
-            closing: false,
+            has_thread: false,
+            unmapped: Vec::new(),
             bytes: 0,
         };
         tail.link(previous, &maker, previous.last)?;
@@ -243,6 +246,9 @@ impl<F: Files> Log<F> {
         (tail.offset, tail.soiled) = (SEGMENT_HEADER_BYTES, 0);
         (tail.touched, tail.near_at) = (ahead::AHEAD_BYTES, 0);
         tail.unsynced.push(old.file);
+        if tail.has_thread {
+            tail.unmapped.extend(old.mapping);
+        }
         self.link(tail)
     }
 

@@ -138,6 +138,7 @@ impl<F: Files> Journal<F> {
             snapshot_failures: AtomicU64::new(0),
         };
         journal.start("cloakroom-commit", Shared::run)?;
+        journal.shared.log.start_ahead();
         journal.start("cloakroom-ahead", |shared| shared.log.run_ahead())?;
         Ok(journal)
     }

@@ -1,5 +1,5 @@
-//! What is done ahead of the frames, so that no append waits for it: the next segment is made, and
-//! the pages of the present one are touched.
+//! What is done ahead of the frames, so that no append waits for it: the next segment is made, the
+//! pages of the present one are touched. And behind them: the last one is unmapped.
 //!
 //! A page that is written for the first time, or for the first time after a sync, costs its writer
 //! several microseconds, in which nobody else can append. A thread that asks the system for many
@@ -11,7 +11,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::{Log, Refused, Tail};
-use crate::journal::files::{Files, Mapping as _, Pages};
+use crate::journal::files::{File, Files, Mapping as _, Pages};
 use crate::journal::maker::Segment;
 use crate::sync::lock;
 
@@ -19,52 +19,84 @@ use crate::sync::lock;
 pub(super) const AHEAD_BYTES: usize = 1 << 20;
 /// How long the thread waits after it could not make a segment.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How often it looks by itself after it had something to do, and how many times, before it waits
+/// to be woken: to wake a thread costs whoever does it 10 us.
+const INTERVAL: Duration = Duration::from_millis(1);
+const LOOKS: u32 = 20;
 
 /// What is to be done ahead.
-enum Work {
+enum Work<F: Files> {
     /// Make the next segment.
     Make,
     /// Touch pages from here on.
     Touch(Pages, usize),
+    /// Drop what was mapped before.
+    Unmap(Vec<<F::File as File>::Mapping>),
 }
 
 impl<F: Files> Log<F> {
     /// The thread that works ahead, until [`Log::stop_ahead`].
     pub(crate) fn run_ahead(&self) {
+        let segment_bytes = self.maker.segment_bytes;
+        let mut looks = 0;
         let mut tail = lock(&self.tail);
-        while !tail.closing {
-            tail = match tail.work(self.maker.segment_bytes) {
-                Some(Work::Make) => {
+        while tail.has_thread {
+            let wait = match tail.work(segment_bytes) {
+                Some(work) => {
                     drop(tail);
-                    // Without room it is tried again; appends say so meanwhile.
-                    let made = self.prepare_next();
-                    let tail = lock(&self.tail);
-                    match made {
-                        Ok(()) => tail,
-                        Err(_) if tail.closing => tail,
-                        Err(_) => {
-                            let waited = self.near.wait_timeout(tail, PAUSE);
-                            waited.unwrap_or_else(PoisonError::into_inner).0
-                        }
+                    let done = self.work(work);
+                    looks = LOOKS;
+                    tail = lock(&self.tail);
+                    match done {
+                        Ok(()) => continue,
+                        // Without room it is tried again; appends say so meanwhile.
+                        Err(_) => Some(PAUSE),
                     }
                 }
-                Some(Work::Touch(pages, from)) => {
-                    drop(tail);
-                    pages.touch(from, AHEAD_BYTES / 2);
-                    lock(&self.tail)
+                None if looks > 0 => {
+                    looks -= 1;
+                    Some(INTERVAL)
                 }
                 None => {
-                    let segment_bytes = self.maker.segment_bytes;
                     tail.near_at = tail.make_at(segment_bytes).min(tail.touch_at(segment_bytes));
-                    self.near.wait(tail).unwrap_or_else(PoisonError::into_inner)
+                    None
+                }
+            };
+            tail = match wait {
+                _ if !tail.has_thread => tail,
+                None => self.near.wait(tail).unwrap_or_else(PoisonError::into_inner),
+                Some(time) => {
+                    let waited = self.near.wait_timeout(tail, time);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
         }
     }
 
+    fn work(&self, work: Work<F>) -> Result<(), Refused> {
+        match work {
+            Work::Make => self.prepare_next(),
+            Work::Touch(pages, from) => {
+                pages.touch(from, AHEAD_BYTES / 2);
+                Ok(())
+            }
+            Work::Unmap(mappings) => {
+                drop(mappings);
+                Ok(())
+            }
+        }
+    }
+
+    /// To be called before the thread is started.
+    pub(crate) fn start_ahead(&self) {
+        lock(&self.tail).has_thread = true;
+    }
+
     /// Tells the thread that works ahead to end. Appends go on without it.
     pub(crate) fn stop_ahead(&self) {
-        lock(&self.tail).closing = true;
+        let mut tail = lock(&self.tail);
+        tail.has_thread = false;
+        tail.unmapped.clear();
         self.near.notify_all();
     }
 
@@ -95,7 +127,10 @@ impl<F: Files> Log<F> {
 
 impl<F: Files> Tail<F> {
     /// What is to be done now; notes that it is.
-    fn work(&mut self, segment_bytes: u64) -> Option<Work> {
+    fn work(&mut self, segment_bytes: u64) -> Option<Work<F>> {
+        if !self.unmapped.is_empty() {
+            return Some(Work::Unmap(std::mem::take(&mut self.unmapped)));
+        }
         if self.offset >= self.make_at(segment_bytes) {
             return Some(Work::Make);
         }
@@ -157,16 +192,22 @@ mod tests {
         Journal::open(Arc::clone(files), &survey, keeping, calendar).unwrap()
     }
 
-    /// Whether the thread has done what there is to do, and is woken by no frame before the next.
+    /// Whether the thread has done what there is to do.
     fn keeps_up<F: Files>(log: &Log<F>) -> bool {
         let tail = lock(&log.tail);
         let segment_bytes = log.maker.segment_bytes;
         let near_at = tail.make_at(segment_bytes).min(tail.touch_at(segment_bytes));
-        !tail.making && tail.offset < near_at.min(tail.near_at)
+        assert!(tail.offset < tail.near_at, "the next frame will wake the thread for nothing");
+        !tail.making && tail.unmapped.is_empty() && tail.offset < near_at
     }
 
     fn put_all<F: Files>(journal: &Journal<F>, count: usize, data: &[u8]) {
-        for _ in 0..count {
+        for number in 0..count {
+            if number % 50 == 0 {
+                // Time to fall asleep; too little of it lets a bug pass, never fails a test.
+                std::thread::sleep(2 * LOOKS * INTERVAL);
+            }
+            assert!(keeps_up(&journal.shared.log));
             let stored = Stored { data, ..crate::journal::tests::stored() };
             journal.append(&Entry::Put(stored)).unwrap();
             for tries in 0.. {
