@@ -15,14 +15,14 @@ pub struct Cli {
     /// Sessions in the store [default: per section].
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=500_000_000))]
     sessions: Option<u32>,
-    /// Thread counts, separated by commas (lookup, hot, mix, journal, token, cost).
+    /// Thread counts, separated by commas (lookup, hot, mix, journal, services, token, cost, web).
     #[arg(long, value_delimiter = ',', default_value = "1,2",
           value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: Vec<u16>,
     /// Interleaved runs of each contender in each cell; fewer than 5 are only a smoke test.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     runs: u16,
-    /// Length of one timed run (lookup, hot, mix, journal, token, cost).
+    /// Length of one timed run (lookup, hot, mix, journal, services, token, cost, web).
     #[arg(long, default_value_t = 1.0, value_parser = seconds)]
     seconds: f64,
     /// Only this workload (lookup).
@@ -61,6 +61,9 @@ pub enum Section {
     /// From the start of a store on disk to its first answer, and until all is in memory; beside
     /// Redis, if it is installed.
     Restart,
+    /// Lookups in the stores of tower-sessions, in Redis and memcached; the latter if they are
+    /// installed.
+    Services,
     /// A server process that follows another one on the same directory: the gap between answers.
     #[cfg(feature = "ours")]
     Rolling,
@@ -94,7 +97,7 @@ pub enum Section {
 }
 
 impl Section {
-    pub const EVERY: [Section; 8] = [
+    pub const EVERY: [Section; 9] = [
         Section::Lookup,
         Section::Hot,
         Section::Mix,
@@ -103,6 +106,7 @@ impl Section {
         Section::Memory,
         Section::Journal,
         Section::Restart,
+        Section::Services,
     ];
 }
 

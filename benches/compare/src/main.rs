@@ -13,6 +13,7 @@ mod measure;
 mod publish;
 mod report;
 mod section;
+mod service;
 mod shards;
 mod svg;
 
@@ -69,6 +70,7 @@ fn main() {
             Section::Memory => section::memory::run(&cli, &mut report),
             Section::Journal => section::journal::run(&cli, &mut report),
             Section::Restart => section::restart::run(&cli, &mut report),
+            Section::Services => section::services::run(&cli, &mut report),
             #[cfg(feature = "ours")]
             Section::Rolling => section::rolling::run(&cli, &mut report),
             #[cfg(feature = "ours")]

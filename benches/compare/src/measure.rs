@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::contender::{Contender, Setup};
 use crate::draw::{Random, value};
+use crate::latency::Latencies;
 
 /// Operations between two looks at the stop flag.
 pub const BATCH: usize = 1024;
@@ -140,4 +141,57 @@ pub fn on_each<T: Sync, R: Send>(
         span.stop.store(true, Ordering::Relaxed);
         threads.into_iter().map(|thread| thread.join().expect("no contender panics")).collect()
     })
+}
+
+/// Calls by one thread for each sequence, in thousands of operations a second. Each thread has a
+/// worker of its own; a call is of `at_once` operations.
+pub fn calls_kops<W>(
+    sequences: &[Vec<u32>],
+    time: Duration,
+    at_once: usize,
+    worker: impl Fn() -> W + Sync,
+    call: impl Fn(&mut W, &[u32]) + Sync,
+) -> f64 {
+    let rates = on_each(sequences, time, |sequence, span| {
+        let mut worker = worker();
+        span.begin();
+        let start = Instant::now();
+        let mut done = 0;
+        for batch in sequence.chunks_exact(at_once).cycle() {
+            call(&mut worker, batch);
+            done += batch.len();
+            if span.requested() {
+                break;
+            }
+        }
+        done as f64 / start.elapsed().as_secs_f64()
+    });
+    rates.iter().sum::<f64>() / 1e3
+}
+
+/// How long such a call takes: all of its operations.
+pub fn calls_latencies<W>(
+    sequences: &[Vec<u32>],
+    time: Duration,
+    at_once: usize,
+    worker: impl Fn() -> W + Sync,
+    call: impl Fn(&mut W, &[u32]) + Sync,
+) -> Latencies {
+    let each = on_each(sequences, time, |sequence, span| {
+        let mut worker = worker();
+        let mut latencies = Latencies::new();
+        span.begin();
+        for batch in sequence.chunks_exact(at_once).cycle() {
+            latencies.time(|| call(&mut worker, batch));
+            if span.requested() {
+                break;
+            }
+        }
+        latencies
+    });
+    let mut all = Latencies::new();
+    for latencies in &each {
+        all.add(latencies);
+    }
+    all
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::cli::Cli;
 use crate::durable::{self, Durable, Survives, VisitDurable};
+use crate::service::{self, Service, VisitService};
 
 pub const VALUE_BYTES: usize = 200;
 pub type Value = [u8; VALUE_BYTES];
@@ -120,9 +121,15 @@ pub fn any_admitted(cli: &Cli) -> bool {
             self.0 += 1;
         }
     }
+    impl VisitService for Count {
+        fn visit<S: Service>(&mut self) {
+            self.0 += 1;
+        }
+    }
     let mut count = Count(0);
     each(cli, &mut count);
     durable::each(cli, Survives::Kill, &mut count);
+    service::each(cli, &mut count);
     count.0 > 0
 }
 

@@ -33,6 +33,10 @@ pub fn draw(results: &Results) -> Vec<(&'static str, String)> {
         ),
         ("journal.svg", bars("Updates that survive a kill", &["journal"], "kops", "more", true)),
         ("web.svg", bars("Requests to a counter page", &["web"], "kops", "more", false)),
+        (
+            "services.svg",
+            bars("Lookups in stores asked in other ways", &["services"], "kops", "more", true),
+        ),
         ("journal-latency.svg", percentiles(results)),
         ("restart.svg", restart(results)),
     ]

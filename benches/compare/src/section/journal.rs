@@ -1,14 +1,14 @@
 //! Updates of one session that survive the process: rate, then latencies. And with 64 writers at
 //! once, updates that survive a power loss.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::cli::Cli;
+use crate::contender::Value;
 use crate::draw::{Random, Workload, value};
 use crate::durable::{Directory, Durable, Place, Survives, VisitDurable, Worker, each};
 use crate::interleave::{Cell, Lane, Metric, Point, Sample};
-use crate::latency::Latencies;
-use crate::measure::on_each;
+use crate::measure::{calls_kops, calls_latencies};
 use crate::report::Report;
 
 const SESSIONS: [usize; 1] = [100_000];
@@ -100,10 +100,17 @@ fn measure<C: Durable>(store: &C, task: &Task, survives: Survives, time: Duratio
         Survives::PowerLoss => "power",
     };
     let syncs_before = store.syncs();
+    let worker = || (store.worker(), value(&mut Random::new(0xAB)));
+    let update = |(worker, value): &mut (C::Worker<'_>, Value), batch: &[u32]| {
+        value[0] = value[0].wrapping_add(1);
+        worker.update(batch, value);
+    };
     match task {
-        Task::Latency(indexes) => latencies(store, indexes, time).points(section).into(),
+        Task::Latency(indexes) => {
+            calls_latencies(indexes, time, C::PIPELINE, worker, update).points(section).into()
+        }
         Task::Rate(indexes) => {
-            let value = rate(store, indexes, time);
+            let value = calls_kops(indexes, time, C::PIPELINE, worker, update);
             let metric = Metric::Kops;
             let mut sample: Sample = vec![Point { section, metric, value }].into();
             if let (Survives::PowerLoss, Some(before), Some(after)) =
@@ -116,48 +123,4 @@ fn measure<C: Durable>(store: &C, task: &Task, survives: Survives, time: Duratio
             sample
         }
     }
-}
-
-/// Updates by one thread for each sequence, in thousands a second.
-fn rate<C: Durable>(store: &C, indexes: &[Vec<u32>], time: Duration) -> f64 {
-    let rates = on_each(indexes, time, |indexes, span| {
-        let mut worker = store.worker();
-        let mut value = value(&mut Random::new(0xAB));
-        span.begin();
-        let start = Instant::now();
-        let mut done = 0;
-        for batch in indexes.chunks_exact(C::PIPELINE).cycle() {
-            value[0] = value[0].wrapping_add(1);
-            worker.update(batch, &value);
-            done += batch.len();
-            if span.requested() {
-                break;
-            }
-        }
-        done as f64 / start.elapsed().as_secs_f64()
-    });
-    rates.iter().sum::<f64>() / 1e3
-}
-
-/// How long a call takes: all of its pipeline.
-fn latencies<C: Durable>(store: &C, indexes: &[Vec<u32>], time: Duration) -> Latencies {
-    let each = on_each(indexes, time, |indexes, span| {
-        let mut worker = store.worker();
-        let mut latencies = Latencies::new();
-        let mut value = value(&mut Random::new(0xCD));
-        span.begin();
-        for batch in indexes.chunks_exact(C::PIPELINE).cycle() {
-            value[0] = value[0].wrapping_add(1);
-            latencies.time(|| worker.update(batch, &value));
-            if span.requested() {
-                break;
-            }
-        }
-        latencies
-    });
-    let mut all = Latencies::new();
-    for latencies in &each {
-        all.add(latencies);
-    }
-    all
 }

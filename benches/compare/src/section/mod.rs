@@ -14,6 +14,7 @@ pub mod mix;
 pub mod restart;
 #[cfg(feature = "ours")]
 pub mod rolling;
+pub mod services;
 #[cfg(feature = "ours")]
 pub mod snapshot;
 #[cfg(feature = "ours")]

@@ -3,7 +3,7 @@
 
 mod load;
 mod pages;
-mod stores;
+pub mod stores;
 
 use std::io::{BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
