@@ -32,7 +32,7 @@ impl<const PIPELINE: usize> Service for Memcached<PIPELINE> {
         let socket = directory.join("memcached.sock");
         let mut command = Command::new("memcached");
         command.arg("-s").arg(&socket).args(["-u", "root", "-t", "2", "-m"]);
-        command.arg((64 + (count * BYTES_PER_SESSION >> 20)).to_string());
+        command.arg((64 + ((count * BYTES_PER_SESSION) >> 20)).to_string());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().map_err(|error| {
             format!("memcached cannot be started ({error}): apt-get install memcached")
