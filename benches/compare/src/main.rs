@@ -23,10 +23,6 @@ use report::Report;
 
 fn main() {
     let cli = Cli::parse();
-    if !contender::any_admitted(&cli) {
-        eprintln!("no contender's name begins so");
-        std::process::exit(2);
-    }
     if let Section::MemoryChild = cli.section {
         section::memory::child(&cli);
         return;
@@ -59,7 +55,7 @@ fn main() {
             report.progress(&format!("section {} of {}", index + 1, chosen.len()));
         }
         if let Some(name) = cli.save_name(*section) {
-            report.save_to(&publish::results_directory().join(format!("{name}.jsonl")));
+            report.save_to(publish::results_directory().join(format!("{name}.jsonl")));
         }
         match section {
             Section::Lookup => section::lookup::run(&cli, &mut report),
@@ -91,6 +87,10 @@ fn main() {
                 unreachable!("not a section by itself")
             }
         }
+    }
+    if report.is_empty() {
+        eprintln!("no contender's name begins so");
+        std::process::exit(2);
     }
     report.finish();
 }

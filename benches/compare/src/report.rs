@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::interleave::{Cell, Lane, Metric, Outcome, interleave, ratio, spread};
 use crate::{contender, machine};
@@ -16,12 +16,22 @@ pub struct Report {
     json: bool,
     terminal: bool,
     losing: Vec<String>,
+    is_empty: bool,
+    /// Where results are to be saved, and are.
+    save_to: Option<PathBuf>,
     saved: Option<File>,
 }
 
 impl Report {
     pub fn new(json: bool) -> Report {
-        Report { json, terminal: std::io::stderr().is_terminal(), losing: Vec::new(), saved: None }
+        Report {
+            json,
+            terminal: std::io::stderr().is_terminal(),
+            losing: Vec::new(),
+            is_empty: true,
+            save_to: None,
+            saved: None,
+        }
     }
 
     pub fn machine(&self) {
@@ -30,24 +40,20 @@ impl Report {
         }
     }
 
-    /// Keeps what follows in this file, too.
-    pub fn save_to(&mut self, path: &Path) {
-        let file = path.parent().map_or(Ok(()), std::fs::create_dir_all);
-        let file = file.and_then(|()| File::create(path));
-        let mut file = match file {
-            Ok(file) => file,
-            Err(error) => {
-                eprintln!("{}: {error}", path.display());
-                std::process::exit(1);
-            }
-        };
-        let words: Vec<String> = std::env::args().skip(1).collect();
-        let origin = serde_json::json!({
-            "machine": machine::describe(),
-            "command": format!("cargo compare {}", words.join(" ")),
-        });
-        write_line(&mut file, &origin);
-        self.saved = Some(file);
+    /// Keeps what follows in this file, too, once there is something.
+    pub fn save_to(&mut self, path: PathBuf) {
+        (self.save_to, self.saved) = (Some(path), None);
+    }
+
+    /// Whether nobody was measured.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
+    }
+
+    fn save(&mut self, row: &serde_json::Value) {
+        let Some(path) = &self.save_to else { return };
+        let file = self.saved.get_or_insert_with(|| begin_file(path));
+        write_line(file, row);
     }
 
     /// Says on stderr what goes on, in place on a terminal.
@@ -84,9 +90,8 @@ impl Report {
                 if self.json {
                     println!("{row}");
                 }
-                if let Some(file) = &mut self.saved {
-                    write_line(file, &row);
-                }
+                self.is_empty = false;
+                self.save(&row);
             }
             if !self.json {
                 self.table(cell, section, metric, &outcomes);
@@ -208,6 +213,26 @@ fn rows(cell: Cell, section: &str, metric: Metric, outcomes: &[Outcome]) -> Vec<
 /// To a thousandth: more says nothing.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
+}
+
+/// A file of results, whose first line says where and how they were measured.
+fn begin_file(path: &Path) -> File {
+    let file = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let file = file.and_then(|()| File::create(path));
+    let mut file = match file {
+        Ok(file) => file,
+        Err(error) => {
+            eprintln!("{}: {error}", path.display());
+            std::process::exit(1);
+        }
+    };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let origin = serde_json::json!({
+        "machine": machine::describe(),
+        "command": format!("cargo compare {}", words.join(" ")),
+    });
+    write_line(&mut file, &origin);
+    file
 }
 
 fn write_line(file: &mut File, line: &serde_json::Value) {

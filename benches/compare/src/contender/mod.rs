@@ -13,8 +13,6 @@ pub mod unlocked;
 use std::time::Duration;
 
 use crate::cli::Cli;
-use crate::durable::{self, Durable, Survives, VisitDurable};
-use crate::service::{self, Service, VisitService};
 
 pub const VALUE_BYTES: usize = 200;
 pub type Value = [u8; VALUE_BYTES];
@@ -106,31 +104,6 @@ pub trait Visit {
 
 pub trait VisitExpiring {
     fn visit<C: Expires>(&mut self);
-}
-
-/// Whether the filter leaves anybody to measure.
-pub fn any_admitted(cli: &Cli) -> bool {
-    struct Count(usize);
-    impl Visit for Count {
-        fn visit<C: Contender>(&mut self) {
-            self.0 += 1;
-        }
-    }
-    impl VisitDurable for Count {
-        fn visit<C: Durable>(&mut self) {
-            self.0 += 1;
-        }
-    }
-    impl VisitService for Count {
-        fn visit<S: Service>(&mut self) {
-            self.0 += 1;
-        }
-    }
-    let mut count = Count(0);
-    each(cli, &mut count);
-    durable::each(cli, Survives::Kill, &mut count);
-    service::each(cli, &mut count);
-    count.0 > 0
 }
 
 /// Visits the contenders of the sections about reading.
