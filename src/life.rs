@@ -131,10 +131,15 @@ impl LifeWord {
     }
 
     /// Decides that the session has expired, if its deadline has come. None when it has not, be
-    /// it that a touch was faster, or that another record has taken this one's place.
+    /// it that a touch was faster, or that another record has taken this one's place. Whoever
+    /// tells somebody that a session has expired decides it so, lest a touch whose clock is
+    /// earlier brings it back.
     pub(crate) fn expire(&self, now: Tick) -> Option<Life> {
         let mut last = self.load();
         loop {
+            if last.is_expired() {
+                return Some(last);
+            }
             if last.is_live(now) || last.is_superseded() {
                 return None;
             }

@@ -214,8 +214,9 @@ impl Sessions {
                     if life.is_live(now) {
                         return Ok(record);
                     }
-                    if life.is_superseded() {
-                        // Another record was published in its place before it was superseded.
+                    if record.life().expire(now).is_none() {
+                        // A touch was faster; or it is superseded, before which another record
+                        // was published in its place.
                         continue;
                     }
                     Missing::Ended(Reason::Expired)
@@ -253,7 +254,7 @@ impl Sessions {
             let life = record.life().load();
             return match record.kind() {
                 Kind::Live if life.is_live(now) => Ok(record),
-                Kind::Live if life.is_superseded() => continue,
+                Kind::Live if record.life().expire(now).is_none() => continue,
                 Kind::Live => Err(Missing::Ended(Reason::Expired)),
                 Kind::Alias { .. } => Err(Missing::Ended(Reason::Rotated)),
                 Kind::Ended { reason, .. } => Err(Missing::Ended(reason)),

@@ -26,6 +26,18 @@ pub(crate) struct Remake<'a> {
     pub(crate) data: Option<(u32, &'a [u8])>,
 }
 
+impl Remake<'_> {
+    fn check_version(&self, record: Record<'_>) -> Result<()> {
+        let current = record.version();
+        match self.data {
+            Some((version, _)) if version != current => {
+                Err(Error::Conflict { current: Version(current) })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// The lock of the owner concerned, if there is one.
 type OwnerLock<'a> = Option<&'a OwnerGuard<'a>>;
 
@@ -143,6 +155,7 @@ impl Sessions {
             if found.record.owner() != owner {
                 return Ok(None);
             }
+            self.hold(&shard, found, now)?;
             let session = self.remade(found.record, &remake, now);
             let draft = self.draft(target, &session, now);
             self.exchange(found, &draft)?;
@@ -252,10 +265,8 @@ impl Sessions {
         if found.record.owner() != owner {
             return Ok(None);
         }
-        let current = found.record.version();
-        if remake.data.is_some_and(|(version, _)| version != current) {
-            return Err(Error::Conflict { current: Version(current) });
-        }
+        remake.check_version(found.record)?;
+        self.hold(&pair.old, found, now)?;
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);
         if !self.insert_beside(&mut pair, pinned, found, &draft)? {

@@ -70,7 +70,7 @@ impl Sessions {
         };
         // Anew: what has expired while the closure ran must not be brought back.
         let (now, tick) = self.now();
-        if !found.record.life().load().is_live(tick) {
+        if found.record.life().expire(tick).is_some() {
             drop(shard);
             return Err(Error::Missing(Missing::Ended(Reason::Expired)).into());
         }
@@ -87,7 +87,8 @@ impl Sessions {
         data: &[u8],
         now: Nanos,
     ) -> Result<u32> {
-        let written = self.check_size(data.len()).and_then(|()| {
+        let held = self.check_size(data.len()).and_then(|()| self.hold(&shard, found, now));
+        let written = held.and_then(|()| {
             let draft = self.rewritten(found.record, data, now);
             self.settle(&mut shard, found, &draft).map(|()| draft.version)
         });
@@ -97,6 +98,18 @@ impl Sessions {
         let after = After { retired_bytes: found.record.len(), ..After::default() };
         self.finish(after, pinned);
         Ok(version)
+    }
+
+    /// Sees to it that no lookup tells that a session has expired while it is written.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] if one has.
+    pub(super) fn hold(&self, shard: &Locked<'_>, found: Found<'_>, now: Nanos) -> Result<()> {
+        if shard.hold(found, self.life_from(found.record, now)) {
+            Ok(())
+        } else {
+            Err(Error::Missing(Missing::Ended(Reason::Expired)))
+        }
     }
 
     /// The record of a session after a data write.

@@ -3,6 +3,7 @@
 use super::{Found, Locked};
 use crate::clock::Tick;
 use crate::error::Reason;
+use crate::life::Life;
 use crate::reclaim::Pinned;
 use crate::record::{Change, Kind, Record};
 use crate::sync::Arc;
@@ -90,6 +91,27 @@ impl Locked<'_> {
             expired.count += 1;
             expired.retired_bytes += record.len();
             expired.woken.extend(self.end(found, Reason::Expired, now, sink));
+        }
+    }
+
+    /// Moves the life of a session on to what the clock of a write makes of it, before the write
+    /// is published: no lookup decides in between that the session has expired. False if one has
+    /// done so already; then nothing may be written.
+    pub(crate) fn hold(&self, found: Found<'_>, next: Life) -> bool {
+        let word = found.record.life();
+        loop {
+            let life = word.load();
+            if life.is_expired() {
+                return false;
+            }
+            if next.fresh_until() <= life.fresh_until() {
+                return true;
+            }
+            if word.touch(life, next) {
+                let last_seen = |life| self.common.last_seen(found.record, life);
+                self.shard.activity.moved(last_seen(life), last_seen(next));
+                return true;
+            }
         }
     }
 
