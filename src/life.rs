@@ -130,6 +130,12 @@ impl LifeWord {
         }
     }
 
+    /// Whether the session has expired; if so, that is [decided](LifeWord::expire).
+    #[inline]
+    pub(crate) fn has_expired(&self, now: Tick) -> bool {
+        !self.load().is_live(now) && self.expire(now).is_some()
+    }
+
     /// Decides that the session has expired, if its deadline has come. None when it has not, be
     /// it that a touch was faster, or that another record has taken this one's place. Whoever
     /// tells somebody that a session has expired decides it so, lest a touch whose clock is

@@ -214,7 +214,7 @@ impl Sessions {
                     if life.is_live(now) {
                         return Ok(record);
                     }
-                    if record.life().expire(now).is_none() {
+                    if !record.life().has_expired(now) {
                         // A touch was faster; or it is superseded, before which another record
                         // was published in its place.
                         continue;
@@ -254,7 +254,7 @@ impl Sessions {
             let life = record.life().load();
             return match record.kind() {
                 Kind::Live if life.is_live(now) => Ok(record),
-                Kind::Live if record.life().expire(now).is_none() => continue,
+                Kind::Live if !record.life().has_expired(now) => continue,
                 Kind::Live => Err(Missing::Ended(Reason::Expired)),
                 Kind::Alias { .. } => Err(Missing::Ended(Reason::Rotated)),
                 Kind::Ended { reason, .. } => Err(Missing::Ended(reason)),

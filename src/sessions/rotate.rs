@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::create::NewSession;
+use super::write::hold;
 use super::{After, Sessions};
 use crate::clock::{Nanos, Tick};
 use crate::error::{Error, Limit, Missing, Reason, Result};
@@ -155,7 +156,7 @@ impl Sessions {
             if found.record.owner() != owner {
                 return Ok(None);
             }
-            self.hold(&shard, found, now)?;
+            hold(&shard, found, self.life_from(found.record, now))?;
             let session = self.remade(found.record, &remake, now);
             let draft = self.draft(target, &session, now);
             self.exchange(found, &draft)?;
@@ -266,7 +267,7 @@ impl Sessions {
             return Ok(None);
         }
         remake.check_version(found.record)?;
-        self.hold(&pair.old, found, now)?;
+        hold(&pair.old, found, self.life_from(found.record, now))?;
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);
         if !self.insert_beside(&mut pair, pinned, found, &draft)? {

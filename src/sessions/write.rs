@@ -6,6 +6,7 @@ use crate::budget::Cost;
 use crate::clock::Nanos;
 use crate::data::Encoded;
 use crate::error::{Error, Limit, Missing, Reason, Result};
+use crate::life::Life;
 use crate::reclaim::Pinned;
 use crate::record::{Draft, Kind, NODE_NONE, Record};
 use crate::shard::{Found, Locked, NotHere, class, cost};
@@ -70,7 +71,7 @@ impl Sessions {
         };
         // Anew: what has expired while the closure ran must not be brought back.
         let (now, tick) = self.now();
-        if found.record.life().expire(tick).is_some() {
+        if found.record.life().has_expired(tick) {
             drop(shard);
             return Err(Error::Missing(Missing::Ended(Reason::Expired)).into());
         }
@@ -87,9 +88,9 @@ impl Sessions {
         data: &[u8],
         now: Nanos,
     ) -> Result<u32> {
-        let held = self.check_size(data.len()).and_then(|()| self.hold(&shard, found, now));
-        let written = held.and_then(|()| {
+        let written = self.check_size(data.len()).and_then(|()| {
             let draft = self.rewritten(found.record, data, now);
+            hold(&shard, found, draft.life)?;
             self.settle(&mut shard, found, &draft).map(|()| draft.version)
         });
         shard.tidy(pinned);
@@ -98,18 +99,6 @@ impl Sessions {
         let after = After { retired_bytes: found.record.len(), ..After::default() };
         self.finish(after, pinned);
         Ok(version)
-    }
-
-    /// Sees to it that no lookup tells that a session has expired while it is written.
-    ///
-    /// # Errors
-    /// [`Error::Missing`] if one has.
-    pub(super) fn hold(&self, shard: &Locked<'_>, found: Found<'_>, now: Nanos) -> Result<()> {
-        if shard.hold(found, self.life_from(found.record, now)) {
-            Ok(())
-        } else {
-            Err(Error::Missing(Missing::Ended(Reason::Expired)))
-        }
     }
 
     /// The record of a session after a data write.
@@ -156,5 +145,19 @@ impl Sessions {
             self.common.budget.release(class, bytes(less));
         }
         Ok(())
+    }
+}
+
+/// Sees to it that no lookup tells that a session has expired while it is written: its life goes
+/// on to `next`, as its present timeouts have it.
+///
+/// # Errors
+/// [`Error::Missing`] if one has told so.
+#[inline]
+pub(super) fn hold(shard: &Locked<'_>, found: Found<'_>, next: Life) -> Result<()> {
+    if shard.hold(found, next) {
+        Ok(())
+    } else {
+        Err(Error::Missing(Missing::Ended(Reason::Expired)))
     }
 }

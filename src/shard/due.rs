@@ -97,6 +97,7 @@ impl Locked<'_> {
     /// Moves the life of a session on to what the clock of a write makes of it, before the write
     /// is published: no lookup decides in between that the session has expired. False if one has
     /// done so already; then nothing may be written.
+    #[inline]
     pub(crate) fn hold(&self, found: Found<'_>, next: Life) -> bool {
         let word = found.record.life();
         loop {

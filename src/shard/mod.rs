@@ -211,7 +211,7 @@ impl<'a> Locked<'a> {
             return Err(NotHere::Missing(Missing::Unknown));
         };
         match record.kind() {
-            Kind::Live if record.life().expire(now).is_none() => Ok(Found { record, spot }),
+            Kind::Live if !record.life().has_expired(now) => Ok(Found { record, spot }),
             Kind::Live => Err(NotHere::Missing(Missing::Ended(Reason::Expired))),
             Kind::Alias { .. } => Err(NotHere::Alias),
             Kind::Ended { reason, .. } => Err(NotHere::Missing(Missing::Ended(reason))),
