@@ -160,6 +160,10 @@ impl<S> Builder<S> {
     /// earlier.
     ///
     /// Zero: sessions expire at once, and those of less than 100 ms may. `Duration::MAX`: never.
+    /// A session keeps the timeouts that it began with, also when the store is opened with others:
+    /// [`set_timeouts`](crate::Store::set_timeouts) changes those of one,
+    /// [`end_all`](crate::Store::end_all) ends all of them.
+    ///
     /// OWASP names 15 to 30 minutes for low-risk applications, 2 to 5 for high-value ones.
     pub fn idle_timeout(mut self, timeout: Duration) -> Builder<S> {
         self.options.authenticated.idle = timeout;

@@ -4,7 +4,7 @@
 //! use actix_web::{App, web::{get, post}};
 //! use cloakroom::Store;
 //! use cloakroom::actix::SessionMiddleware;
-//! use cloakroom::web::{self, Session, Sessions, User};
+//! use cloakroom::web::{self, Checked, Session, Sessions, User};
 //!
 //! async fn home(session: Session) -> web::Result<String> {
 //!     session.update(|s| { s.set("visits", 1 + s.get_i64("visits").unwrap_or(0)); })?;
@@ -15,7 +15,7 @@
 //!     format!("Hello, {}", user.name())
 //! }
 //!
-//! async fn logout(session: Session) -> web::Result<&'static str> {
+//! async fn logout(session: Session, _: Checked<String>) -> web::Result<&'static str> {
 //!     session.logout()?;
 //!     Ok("bye")
 //! }

@@ -4,7 +4,7 @@
 //! ```
 //! use axum::{Router, routing::{get, post}};
 //! use cloakroom::axum::SessionLayer;
-//! use cloakroom::web::{self, Session, Sessions, User};
+//! use cloakroom::web::{self, Checked, Session, Sessions, User};
 //! use cloakroom::Store;
 //!
 //! async fn home(session: Session) -> web::Result<String> {
@@ -16,7 +16,7 @@
 //!     format!("Hello, {}", user.name())
 //! }
 //!
-//! async fn logout(session: Session) -> web::Result<()> {
+//! async fn logout(session: Session, _: Checked<String>) -> web::Result<()> {
 //!     session.logout()
 //! }
 //!
