@@ -156,7 +156,6 @@ impl Sessions {
             if found.record.owner() != owner {
                 return Ok(None);
             }
-            hold(&shard, found, self.life_from(found.record, now))?;
             let session = self.remade(found.record, &remake, now);
             let draft = self.draft(target, &session, now);
             self.exchange(found, &draft)?;
@@ -165,7 +164,8 @@ impl Sessions {
                 self.exchange_back(found, &draft);
                 return Err(Error::Full(Limit::Memory));
             };
-            if let Err(error) = self.journal_put(fresh.record()) {
+            let held = hold(&shard, found, self.life_from(found.record, now));
+            if let Err(error) = held.and_then(|()| self.journal_put(fresh.record())) {
                 self.exchange_back(found, &draft);
                 return Err(error);
             }
@@ -267,7 +267,6 @@ impl Sessions {
             return Ok(None);
         }
         remake.check_version(found.record)?;
-        hold(&pair.old, found, self.life_from(found.record, now))?;
         let session = self.remade(found.record, remake, now);
         let draft = self.draft(new, &session, now);
         if !self.insert_beside(&mut pair, pinned, found, &draft)? {
@@ -281,7 +280,9 @@ impl Sessions {
         }
         // From here on nobody can look up the new id but through us: its token is still ours.
         let until = Tick::deadline(now, self.options.grace);
-        if let Err(error) = self.journal_move(pinned, old, new, renew.then_some(until)) {
+        let held = hold(&pair.old, found, self.life_from(found.record, now));
+        let moved = held.and_then(|()| self.journal_move(pinned, old, new, renew.then_some(until)));
+        if let Err(error) = moved {
             self.take_back(&mut pair, pinned, new, found, &draft);
             return Err(error);
         }

@@ -90,7 +90,6 @@ impl Sessions {
     ) -> Result<u32> {
         let written = self.check_size(data.len()).and_then(|()| {
             let draft = self.rewritten(found.record, data, now);
-            hold(&shard, found, draft.life)?;
             self.settle(&mut shard, found, &draft).map(|()| draft.version)
         });
         shard.tidy(pinned);
@@ -136,7 +135,9 @@ impl Sessions {
             self.common.budget.release(class, bytes(more));
             return Err(Error::Full(Limit::Memory));
         };
-        if let Err(error) = self.journal_put(fresh.record()) {
+        // Last of all, since a write that is refused is no activity.
+        let held = hold(shard, found, draft.life);
+        if let Err(error) = held.and_then(|()| self.journal_put(fresh.record())) {
             self.common.budget.release(class, bytes(more));
             return Err(error);
         }
