@@ -378,6 +378,29 @@ async fn a_logout_ends_the_session_and_removes_the_cookie() {
     assert_ne!(again.cookie, old.cookie);
 }
 
+/// Another request gives the session another token between this one's first call and its logout.
+#[tokio::test]
+async fn a_logout_does_not_claim_to_have_ended_what_goes_on_elsewhere() {
+    let (_, store, _) = server();
+    let (id, other) = (store.create(Attributes::new()).unwrap().id(), store.clone());
+    let token = store.login(id, "alice", "").unwrap();
+    let moved = token.id();
+    let handler = async move |session: Session| {
+        assert!(session.is_live());
+        other.rotate(moved).unwrap();
+        session.logout()
+    };
+    let sessions = Sessions::new(store.clone());
+    let app = Router::new().route("/", post(handler)).layer(SessionLayer::new(sessions));
+    let cookie = format!("__Host-id={}", token.expose());
+    let answer =
+        send(&app, request("POST", "/").header(COOKIE, cookie).body(Body::empty()).unwrap());
+    let answer = answer.await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(answer.set_cookie(), None, "the browser may have the other token by now");
+    assert_eq!(store.owner_sessions("alice").len(), 1);
+}
+
 /// S12.
 #[tokio::test]
 async fn a_logout_everywhere_else_spares_this_session_only() {

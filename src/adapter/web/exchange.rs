@@ -281,6 +281,12 @@ impl<S: SessionData> Exchange<S> {
         let _turn = self.turn.take();
         let ended = self.id(Activity::Ignored).map(|id| self.sessions.store().end(id, reason));
         let mut state = lock(&self.state);
+        if let Some(Err(crate::Error::Missing(moved @ Missing::Ended(Reason::Rotated)))) = ended {
+            // Another request gave it another token, which this one does not know: it lives on,
+            // and nobody must believe that it has ended.
+            state.bound = Bound::Lost(moved);
+            return Err(crate::Error::Missing(moved).into());
+        }
         if ended.is_some() {
             // It has ended in any case: an error says that this is not on disk yet.
             state.bound = Bound::Nobody(Some(Missing::Ended(reason)));

@@ -120,6 +120,8 @@ impl<S: SessionData> Session<S> {
     ///
     /// # Errors
     /// [`Error::Store`] if the end could not be written to disk: the session has ended in any case.
+    /// [`Error::NotLoggedIn`] if another request gave the session another token after this one had
+    /// found it: it goes on, and is ended by whoever has that token.
     pub fn logout(&self) -> Result<()> {
         self.exchange.end(Reason::LoggedOut)
     }
