@@ -597,6 +597,29 @@ async fn a_cookie_of_an_old_key_is_sent_again_with_the_newest() {
     assert_eq!((answer.body.as_str(), answer.set_cookie()), ("4", None));
 }
 
+/// Another request renews the session while one with a cookie of an old key is under way.
+#[tokio::test]
+async fn a_cookie_of_an_old_key_does_not_come_back_over_a_newer_token() {
+    let keys = Keys::new([[1; 32]]).unwrap();
+    let cookie = Cookie::builder().encoding(Encoding::Signed(keys.clone())).build().unwrap();
+    let (_, store, _) = server();
+    let other = store.clone();
+    let slow = async move |session: Session| {
+        let n = session.update(add_one)?;
+        if n == 2 {
+            other.renew(session.id().unwrap()).unwrap();
+        }
+        Ok::<_, web::Error>(n.to_string())
+    };
+    let layer = SessionLayer::new(Sessions::new(store.clone()).cookie(cookie));
+    let app = Router::new().route("/slow", get(slow)).layer(layer);
+    let mut browser = Browser::new(&app);
+    browser.get("/slow").await;
+    keys.rotate([2; 32]).unwrap();
+    let answer = browser.get("/slow").await;
+    assert_eq!((answer.body.as_str(), answer.set_cookie()), ("2", None));
+}
+
 // ---- Headers of the application ------------------------------------------------------------
 
 #[tokio::test]

@@ -378,8 +378,11 @@ impl<S: SessionData> Exchange<S> {
     fn finish(&self) -> Head {
         self.renew_if_due();
         let (outgoing, is_asked) = {
+            let again = self.again();
             let mut state = lock(&self.state);
-            self.send_again(&mut state);
+            if let (Some(line), Bound::Live(_, None)) = (again, &state.bound) {
+                state.outgoing = Outgoing::Cookie(line);
+            }
             state.is_over = true;
             (std::mem::replace(&mut state.outgoing, Outgoing::Nothing), state.is_asked)
         };
@@ -403,14 +406,13 @@ impl<S: SessionData> Exchange<S> {
         Head { set_cookie, is_secret, vary, challenge: accepts_bearer }
     }
 
-    /// Sends the presented token again if an old key made its cookie.
-    fn send_again(&self, state: &mut State) {
-        if let (true, Bound::Live(_, None)) = (self.presented.is_old, &state.bound)
-            && let Some(token) = &self.presented.token
-            && let Ok(line) = self.sessions.cookie_options().set_token(token)
-        {
-            state.outgoing = Outgoing::Cookie(line);
-        }
+    /// The presented token as a cookie of the newest key, if an old one made it. Not if another
+    /// request gave the session another token meanwhile: that one must stay in the browser.
+    fn again(&self) -> Option<String> {
+        let token = self.presented.token.as_ref().filter(|_| self.presented.is_old)?;
+        let info = self.sessions.store().info(token.id()).ok()?;
+        let line = self.sessions.cookie_options().set_token(token);
+        line.ok().filter(|_| info.id == token.id())
     }
 
     /// The response will never be sent: what only it would have told is ended.
