@@ -393,9 +393,8 @@ async fn a_logout_does_not_claim_to_have_ended_what_goes_on_elsewhere() {
     let sessions = Sessions::new(store.clone());
     let app = Router::new().route("/", post(handler)).layer(SessionLayer::new(sessions));
     let cookie = format!("__Host-id={}", token.expose());
-    let answer =
-        send(&app, request("POST", "/").header(COOKIE, cookie).body(Body::empty()).unwrap());
-    let answer = answer.await;
+    let logout = request("POST", "/").header(COOKIE, cookie).body(Body::empty()).unwrap();
+    let answer = send(&app, logout).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
     assert_eq!(answer.set_cookie(), None, "the browser may have the other token by now");
     assert_eq!(store.owner_sessions("alice").len(), 1);

@@ -410,9 +410,8 @@ impl<S: SessionData> Exchange<S> {
     /// request gave the session another token meanwhile: that one must stay in the browser.
     fn again(&self) -> Option<String> {
         let token = self.presented.token.as_ref().filter(|_| self.presented.is_old)?;
-        let info = self.sessions.store().info(token.id()).ok()?;
-        let line = self.sessions.cookie_options().set_token(token);
-        line.ok().filter(|_| info.id == token.id())
+        self.sessions.store().info(token.id()).ok().filter(|info| info.id == token.id())?;
+        self.sessions.cookie_options().set_token(token).ok()
     }
 
     /// The response will never be sent: what only it would have told is ended.
